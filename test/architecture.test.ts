@@ -1,0 +1,57 @@
+import { readdirSync, readFileSync } from 'node:fs';
+import { dirname, join, relative } from 'node:path';
+import { describe, expect, test } from 'vitest';
+
+const SRC = join(import.meta.dirname, '../src');
+
+/** For each folder of src/, what it may import: sibling folders, and packages by name. */
+const MAY_IMPORT: Record<string, readonly string[]> = {
+  base: [],
+  protocol: ['base'],
+  auth: ['base', 'protocol', 'node:crypto', 'lru-cache'],
+  relay: ['base', 'protocol', 'auth'],
+  transports: [
+    ...['base', 'protocol', 'auth', 'relay'],
+    ...['uWebSockets.js', 'ipaddr.js', 'node:module', 'node:net', 'node:tls', 'node:crypto'],
+    ...['node:fs', 'node:os', 'node:path', 'node:url'],
+  ],
+  config: ['base', 'protocol', 'valibot', 'yaml', 'ipaddr.js', 'node:fs', 'node:path'],
+  observability: ['base', 'pino', 'pino-pretty', 'prom-client'],
+  client: ['base', 'protocol', 'auth', 'ws'],
+  cli: [
+    ...['base', 'protocol', 'auth', 'config', 'client', 'server.ts', 'commander', 'ws'],
+    ...['node:http', 'node:https', 'node:fs', 'node:stream', 'node:tls', 'node:process'],
+    ...['node:stream/promises', 'node:crypto', 'node:path', 'node:url', 'node:os', 'node:buffer'],
+  ],
+};
+
+const sourceFiles = readdirSync(SRC, { recursive: true, encoding: 'utf8' }).filter(path =>
+  path.endsWith('.ts'),
+);
+
+function importsOf(file: string): string[] {
+  const text = readFileSync(join(SRC, file), 'utf8');
+  const specifiers = [...text.matchAll(/(?:from|import\() ?'([^']+)'/g)].map(
+    ([, specifier = '']) => specifier,
+  );
+  return specifiers.flatMap(specifier => {
+    if (!specifier.startsWith('.')) return [specifier];
+    const [folder = ''] = relative(SRC, join(SRC, dirname(file), specifier)).split('/');
+    return folder === file.split('/')[0] ? [] : [folder];
+  });
+}
+
+describe('layers', () => {
+  test.each(sourceFiles.filter(file => file.includes('/')))(
+    '%s imports only what its layer may',
+    file => {
+      const allowed = MAY_IMPORT[file.split('/')[0] ?? ''] ?? [];
+      expect(importsOf(file).filter(name => !allowed.includes(name))).toEqual([]);
+    },
+  );
+
+  test('every folder of src/ has its line in the table', () => {
+    const folders = readdirSync(SRC, { withFileTypes: true }).filter(entry => entry.isDirectory());
+    expect(folders.map(entry => entry.name).filter(name => !(name in MAY_IMPORT))).toEqual([]);
+  });
+});
