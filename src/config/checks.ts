@@ -1,0 +1,56 @@
+import type { Config, OptionName } from './options.ts';
+import { isLoopback, quote } from './parsers.ts';
+
+/**
+ * What single options cannot know of each other. Says nothing about options that are `faulty` by themselves: a value
+ * that could not be read is not a value that is missing.
+ */
+export function checkTogether(
+  config: Config,
+  purpose: 'serve' | 'dev' | 'inspect',
+  faulty: ReadonlySet<OptionName>,
+): string[] {
+  const faults = tlsFaults(config, faulty);
+  if (purpose === 'inspect') return faults;
+  if (
+    !isLoopback(config.adminHost) &&
+    config.adminToken === undefined &&
+    !faulty.has('adminToken')
+  ) {
+    faults.push(
+      `adminToken must be given, because others can reach the admin host ${quote(config.adminHost)}: ` +
+        'set HALFWAY_ADMIN_TOKEN, HALFWAY_ADMIN_TOKEN_FILE or --admin-token-file',
+    );
+  }
+  const total = config.namespaces.reduce((sum, each) => sum + each.hybridConnections.length, 0);
+  if (total > config.hybridConnectionsMax) {
+    faults.push(
+      `namespaces must not hold more than ${config.hybridConnectionsMax} hybrid connections ` +
+        `(hybridConnectionsMax), got ${total}`,
+    );
+  }
+  if (purpose === 'serve' && config.autoCreate) {
+    faults.push('autoCreate must be false here: only `halfway dev` creates by itself');
+  }
+  if (purpose === 'serve' && config.namespaces.length === 0) faults.push(NO_NAMESPACE);
+  return faults;
+}
+
+function tlsFaults(config: Config, faulty: ReadonlySet<OptionName>): string[] {
+  const hasBoth = (config.tlsCert === undefined) === (config.tlsKey === undefined);
+  if (hasBoth || faulty.has('tlsCert') || faulty.has('tlsKey')) return [];
+  const missing = config.tlsCert === undefined ? 'tlsCert' : 'tlsKey';
+  return [`${missing} must be given too: TLS needs a certificate (tlsCert) and its key (tlsKey)`];
+}
+
+const NO_NAMESPACE = `namespaces must hold at least one namespace. Give --config FILE with, for example:
+
+    namespaces:
+      - name: production
+        authorizationRules:
+          - { name: listen, rights: [Listen], primaryKeyFile: listen.key }
+          - { name: send, rights: [Send], primaryKeyFile: send.key }
+        hybridConnections:
+          - name: orders
+
+  To try Halfway without a file, run \`halfway dev\`.`;

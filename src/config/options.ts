@@ -1,0 +1,329 @@
+import type { NamespaceDescription } from '../protocol/resources.ts';
+import {
+  addressRanges,
+  DELAY_MS_MAX,
+  filePath,
+  hostToBind,
+  nodeName,
+  oneOf,
+  origin,
+  secretText,
+  wholeNumber,
+  yesOrNo,
+  type Parse,
+} from './parsers.ts';
+
+export interface Option<Value> {
+  readonly default: Value;
+  readonly parse: Parse<Value>;
+  /** How help names the value; absent for a switch. */
+  readonly placeholder?: string;
+  readonly unit?: 'ms' | 'bytes';
+  readonly help: string;
+  readonly group: OptionGroup;
+  /** Comes from a variable or a file, never from a flag, and is never printed. */
+  readonly secret?: true;
+  /** Only `halfway dev` takes it. */
+  readonly devOnly?: true;
+}
+
+export type OptionGroup =
+  | 'Addresses'
+  | 'TLS and proxies'
+  | 'Time'
+  | 'Limits'
+  | 'Behaviour'
+  | 'Logs';
+
+/** uWebSockets.js takes idle times of 8 to 960 seconds. */
+const KEEP_ALIVE_MS = { min: 8_000, max: 960_000 };
+/** Largest size an option may ask for: sizes are counted in 32 bits here and there. */
+const BYTES_MAX = 2 ** 31 - 1;
+/** Largest number of anything that is counted. */
+const COUNT_MAX = 10_000_000;
+
+const port = wholeNumber(0, 65_535);
+const delay = wholeNumber(0, DELAY_MS_MAX);
+const timeout = wholeNumber(1, DELAY_MS_MAX);
+const count = wholeNumber(1, COUNT_MAX);
+const milliseconds = { placeholder: 'MS', unit: 'ms', group: 'Time' } as const;
+const size = { placeholder: 'BYTES', unit: 'bytes', group: 'Limits' } as const;
+const amount = { placeholder: 'N', parse: count, group: 'Limits' } as const;
+const file = { placeholder: 'FILE', parse: filePath, default: undefined } as const;
+
+/**
+ * Every option of the server once. The type Config, the flags, the variables, the keys of the config file, help and
+ * the table of the README all come from here; the names differ only in spelling (`requestTimeoutMs`,
+ * `--request-timeout-ms`, `HALFWAY_REQUEST_TIMEOUT_MS`).
+ */
+export const OPTIONS = {
+  config: {
+    ...file,
+    group: 'Addresses',
+    help: 'YAML or JSON file with the namespaces; may hold the other options too.',
+  },
+  host: {
+    placeholder: 'HOST',
+    default: '0.0.0.0',
+    parse: hostToBind,
+    group: 'Addresses',
+    help: 'Address of the public port.',
+  },
+  port: {
+    placeholder: 'PORT',
+    default: 8080,
+    parse: port,
+    group: 'Addresses',
+    help: 'The public port: everything a client needs. 0 lets the system pick one.',
+  },
+  adminHost: {
+    placeholder: 'HOST',
+    default: '127.0.0.1',
+    parse: hostToBind,
+    group: 'Addresses',
+    help: 'Address of the admin port. One that is not loopback requires the admin token.',
+  },
+  adminPort: {
+    placeholder: 'PORT',
+    default: 9090,
+    parse: port,
+    group: 'Addresses',
+    help: 'The admin port: metrics, health, status, management. 0 lets the system pick one.',
+  },
+  adminToken: {
+    placeholder: 'FILE',
+    default: undefined,
+    parse: secretText,
+    group: 'Addresses',
+    secret: true,
+    help: 'Bearer token that the admin port asks for.',
+  },
+  nodeId: {
+    placeholder: 'NAME',
+    default: undefined,
+    parse: nodeName,
+    group: 'Addresses',
+    help: 'Name of this node in logs and metrics; without it the host name.',
+  },
+  publicUrl: {
+    placeholder: 'URL',
+    default: undefined,
+    parse: origin,
+    group: 'Addresses',
+    help: 'What listeners are told to dial; without it the scheme and Host that the listener used.',
+  },
+  tlsCert: {
+    ...file,
+    group: 'TLS and proxies',
+    help: 'Certificate chain in PEM; makes the public port speak TLS. Read again on SIGHUP.',
+  },
+  tlsKey: { ...file, group: 'TLS and proxies', help: 'Private key of the certificate, in PEM.' },
+  trustedProxies: {
+    placeholder: 'RANGES',
+    default: [],
+    parse: addressRanges,
+    group: 'TLS and proxies',
+    help: 'Proxies whose X-Forwarded-For and X-Forwarded-Proto are believed, e.g. 10.0.0.0/8,fd00::/8.',
+  },
+  requestTimeoutMs: {
+    ...milliseconds,
+    default: 60_000,
+    parse: timeout,
+    help: 'How long a listener may take to begin its answer to an HTTP request (then 504).',
+  },
+  responseIdleTimeoutMs: {
+    ...milliseconds,
+    default: 60_000,
+    parse: timeout,
+    help: 'How long an answer that has begun may be silent before it is cut.',
+  },
+  acceptTimeoutMs: {
+    ...milliseconds,
+    default: 30_000,
+    parse: timeout,
+    help: 'How long a listener may take to dial the address of an offered connection (then 504).',
+  },
+  tokenGraceMs: {
+    ...milliseconds,
+    default: 300_000,
+    parse: delay,
+    help: 'How long a control channel outlives its token: some clients renew only after expiry.',
+  },
+  keepAliveMs: {
+    ...milliseconds,
+    default: 30_000,
+    parse: wholeNumber(KEEP_ALIVE_MS.min, KEEP_ALIVE_MS.max),
+    help: 'Silence after which a control channel is pinged.',
+  },
+  lingerMs: {
+    ...milliseconds,
+    default: 10_000,
+    parse: delay,
+    help: 'How long a connection that is closing may take to be closed by its peer too.',
+  },
+  stallTimeoutMs: {
+    ...milliseconds,
+    default: 0,
+    parse: delay,
+    help: 'A reader that takes nothing for this long is cut; 0 is never.',
+  },
+  drainDelayMs: {
+    ...milliseconds,
+    default: 2_000,
+    parse: delay,
+    help: 'On SIGTERM, time for the load balancer to notice before the port closes.',
+  },
+  drainTimeoutMs: {
+    ...milliseconds,
+    default: 30_000,
+    parse: delay,
+    help: 'On SIGTERM, time for open connections to finish before they are cut.',
+  },
+  listenersMax: {
+    ...amount,
+    default: 25,
+    help: 'Listeners of one hybrid connection at once; one more is refused.',
+  },
+  hybridConnectionsMax: {
+    ...amount,
+    default: 10_000,
+    help: 'Hybrid connections of all namespaces together.',
+  },
+  sendersMax: {
+    ...amount,
+    default: 50_000,
+    help: 'Senders at once: waiting, joined, and HTTP requests in flight; one more is refused.',
+  },
+  controlQueueBytesMax: {
+    ...size,
+    default: 1_048_576,
+    parse: wholeNumber(65_536, BYTES_MAX),
+    help: 'What may wait to be sent on one control channel; a slower listener is passed over.',
+  },
+  controlMessageBytesMax: {
+    ...size,
+    default: 65_536,
+    parse: wholeNumber(1_024, 16_777_216),
+    help: 'Largest message that a listener may send on its control channel.',
+  },
+  bodyBufferBytesMax: {
+    ...size,
+    default: 262_144,
+    parse: wholeNumber(65_536, BYTES_MAX),
+    help: 'HTTP body bytes held per request and direction before the writer is paused.',
+  },
+  messageBytesMax: {
+    ...size,
+    default: 0,
+    parse: wholeNumber(0, Number.MAX_SAFE_INTEGER),
+    help: 'Largest WebSocket message that is relayed; 0 is no limit.',
+  },
+  fallbackMessageBytesMax: {
+    ...size,
+    default: 16_777_216,
+    parse: wholeNumber(1_024, BYTES_MAX),
+    help: 'The same where the native data plane is missing: messages are held whole there.',
+  },
+  fallbackQueueBytesMax: {
+    ...size,
+    default: 4_194_304,
+    parse: wholeNumber(65_536, BYTES_MAX),
+    help: 'What may wait for a slow reader where the native data plane is missing (then close 1011).',
+  },
+  entityLabelsMax: {
+    ...amount,
+    default: 200,
+    help: 'Hybrid connections with a label of their own in metrics; the others share "_other".',
+  },
+  encodedSlashes: {
+    placeholder: 'HOW',
+    default: 'refuse',
+    parse: oneOf('refuse', 'pass'),
+    group: 'Behaviour',
+    help: 'What happens to a path with %2F or %5C: refuse (400) or pass it on.',
+  },
+  dataPlane: {
+    placeholder: 'WHICH',
+    default: 'auto',
+    parse: oneOf('auto', 'native', 'messages'),
+    group: 'Behaviour',
+    help: 'auto: native where it works; native: refuse to start without it; messages: never native.',
+  },
+  autoCreate: {
+    default: false,
+    parse: yesOrNo,
+    group: 'Behaviour',
+    devOnly: true,
+    help: 'Hybrid connections come into being when a listener opens them.',
+  },
+  logLevel: {
+    placeholder: 'LEVEL',
+    default: 'info',
+    parse: oneOf('debug', 'info', 'warn', 'error', 'fatal'),
+    group: 'Logs',
+    help: 'Least level that is logged: debug, info, warn, error, fatal.',
+  },
+  logFormat: {
+    placeholder: 'FORMAT',
+    default: 'json',
+    parse: oneOf('json', 'pretty'),
+    group: 'Logs',
+    help: 'json: one object a line; pretty: for people.',
+  },
+} as const satisfies Record<string, Option<unknown>>;
+
+export type OptionName = keyof typeof OPTIONS;
+
+type ValueOf<Entry> = Entry extends {
+  readonly default: infer Default;
+  readonly parse: infer P;
+}
+  ? P extends Parse<infer Value>
+    ? Value | (Default extends undefined ? undefined : never)
+    : never
+  : never;
+
+type Declared = { readonly [Name in OptionName]: ValueOf<(typeof OPTIONS)[Name]> };
+
+/** All options with their values; a node without a name has got the host's. */
+export type OptionValues = Omit<Declared, 'nodeId'> & { readonly nodeId: string };
+
+/** What the server runs with: frozen, never changed after loading. */
+export type Config = OptionValues & {
+  readonly namespaces: readonly NamespaceDescription[];
+};
+
+/** What `halfway dev` sets differently: on loopback, nothing to prepare, gone at once on Ctrl-C. */
+export const DEV_DEFAULTS = {
+  host: '127.0.0.1',
+  autoCreate: true,
+  drainDelayMs: 0,
+  drainTimeoutMs: 1_000,
+} as const satisfies Partial<Record<OptionName, unknown>>;
+
+/** One option with all its spellings. */
+export interface NamedOption extends Option<unknown> {
+  readonly name: OptionName;
+  /** `--request-timeout-ms`; of a secret `--admin-token-file`. */
+  readonly flag: string;
+  /** `HALFWAY_REQUEST_TIMEOUT_MS`; of a secret also this with `_FILE`. */
+  readonly env: string;
+}
+
+export const optionList: readonly NamedOption[] = Object.entries<Option<unknown>>(OPTIONS).flatMap(
+  ([name, option]) =>
+    isOptionName(name) ? [{ ...option, name, flag: flagOf(name, option), env: envOf(name) }] : [],
+);
+
+export function isOptionName(name: string): name is OptionName {
+  return Object.hasOwn(OPTIONS, name);
+}
+
+function flagOf(name: OptionName, option: Option<unknown>): string {
+  const words = name.replace(/[A-Z]/g, letter => `-${letter.toLowerCase()}`);
+  return `--${words}${option.secret === true ? '-file' : ''}`;
+}
+
+function envOf(name: OptionName): string {
+  return `HALFWAY_${name.replace(/[A-Z]/g, letter => `_${letter}`).toUpperCase()}`;
+}

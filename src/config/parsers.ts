@@ -1,0 +1,112 @@
+import ipaddr from 'ipaddr.js';
+
+/** What a text meant, or what it must be instead; the fault continues a sentence that names the option. */
+export type Parsed<Value> = { readonly value: Value } | { readonly fault: string };
+
+export type Parse<Value> = (text: string) => Parsed<Value>;
+
+/** Longest delay that a timer of Node takes; a longer one would fire at once. */
+export const DELAY_MS_MAX = 2 ** 31 - 1;
+
+export function wholeNumber(min: number, max: number): Parse<number> {
+  return text => {
+    const value = /^\d{1,16}$/.test(text) ? Number(text) : Number.NaN;
+    if (value >= min && value <= max) return { value };
+    return { fault: `must be a whole number from ${min} to ${max}, got ${quote(text)}` };
+  };
+}
+
+export function oneOf<const Choice extends string>(...choices: readonly Choice[]): Parse<Choice> {
+  return text => {
+    const value = choices.find(choice => choice === text);
+    if (value !== undefined) return { value };
+    return { fault: `must be one of ${choices.join(', ')}, got ${quote(text)}` };
+  };
+}
+
+export function yesOrNo(text: string): Parsed<boolean> {
+  if (text === 'true' || text === '1') return { value: true };
+  if (text === 'false' || text === '0') return { value: false };
+  return { fault: `must be true or false, got ${quote(text)}` };
+}
+
+export function filePath(text: string): Parsed<string> {
+  if (text !== '' && !text.includes('\0')) return { value: text };
+  return { fault: `must be the path of a file, got ${quote(text)}` };
+}
+
+/** A secret as it stands; the fault never shows it. */
+export function secretText(text: string): Parsed<string> {
+  // A token with spaces or control characters could not be sent in a header.
+  if (/^[\x21-\x7e]{16,1024}$/.test(text)) return { value: text };
+  return { fault: 'must be 16 to 1024 printable ASCII characters without spaces' };
+}
+
+/** An address to listen on, or a name that resolves to one. */
+export function hostToBind(text: string): Parsed<string> {
+  const bare = text.replace(/^\[(.*)\]$/, '$1');
+  if (isAddress(bare) || isHostName(bare)) return { value: bare };
+  return { fault: `must be an IP address or a host name, got ${quote(text)}` };
+}
+
+export function nodeName(text: string): Parsed<string> {
+  if (/^[A-Za-z0-9._-]{1,64}$/.test(text)) return { value: text };
+  return { fault: `must be 1 to 64 letters, digits, ".", "_" or "-", got ${quote(text)}` };
+}
+
+const ORIGIN_SCHEMES = new Set(['http:', 'https:', 'ws:', 'wss:']);
+
+/** Scheme, host and port, nothing else; a single trailing slash is forgiven. */
+export function origin(text: string): Parsed<string> {
+  const url = URL.canParse(text) ? new URL(text) : undefined;
+  const isBare =
+    url !== undefined &&
+    ORIGIN_SCHEMES.has(url.protocol) &&
+    `${url.username}${url.password}${url.search}${url.hash}` === '' &&
+    url.pathname === '/';
+  if (isBare) return { value: `${url.protocol}//${url.host}` };
+  const shown = url === undefined || url.password === '' ? `, got ${quote(text)}` : '';
+  return { fault: `must be http, https, ws or wss, a host and a port, without a path${shown}` };
+}
+
+/** Addresses and CIDR ranges, separated by commas; a lone address is a range of one. */
+export function addressRanges(text: string): Parsed<readonly string[]> {
+  const parts = text.split(',').map(part => part.trim());
+  const ranges = parts.filter(part => part !== '').map(toRange);
+  const isComplete = ranges.every(range => range !== undefined);
+  if (isComplete) return { value: ranges };
+  const wrong = parts.filter(part => part !== '' && toRange(part) === undefined);
+  const shown = wrong.map(quote).join(', ');
+  return { fault: `must be IP addresses or ranges such as 10.0.0.0/8, got ${shown}` };
+}
+
+/** Whether only this machine can reach what is bound to `host`. */
+export function isLoopback(host: string): boolean {
+  if (host.toLowerCase() === 'localhost') return true;
+  return isAddress(host) && ipaddr.process(host).range() === 'loopback';
+}
+
+/** Whether `text` could be a name in DNS: labels of letters, digits and inner hyphens (or underscores). */
+export function isHostName(text: string): boolean {
+  const label = '[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?';
+  return text.length <= 253 && new RegExp(`^${label}(\\.${label})*$`).test(text);
+}
+
+/** A value for a message: bounded, and without characters that would disturb a terminal. */
+export function quote(text: string): string {
+  const shown = text.length > 80 ? `${text.slice(0, 77)}...` : text;
+  return JSON.stringify(shown);
+}
+
+/** ipaddr.js also reads "10" and "0x7f.1" as IPv4; nobody who writes that means it. */
+function isAddress(text: string): boolean {
+  return ipaddr.IPv4.isValidFourPartDecimal(text) || ipaddr.IPv6.isValid(text);
+}
+
+function toRange(text: string): string | undefined {
+  const [host = '', bits, ...more] = text.split('/');
+  if (!isAddress(host) || more.length > 0) return undefined;
+  if (bits !== undefined) return ipaddr.isValidCIDR(text) ? text : undefined;
+  const address = ipaddr.process(host);
+  return `${address.toString()}/${address.kind() === 'ipv4' ? 32 : 128}`;
+}
