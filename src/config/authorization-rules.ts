@@ -34,7 +34,7 @@ function readRule(value: unknown, path: DocumentPath, reading: Reading): SasRule
   const fields = fieldsAt(value, path, RULE_KEYS, reading);
   if (fields === undefined) return NO_RULE;
   const name = nameAt(fields, path, reading, {
-    pattern: RULE_NAME,
+    isValid: text => RULE_NAME.test(text),
     rule: '1 to 50 letters, digits, ".", "-" or "_", beginning and ending with a letter or digit',
   });
   const primaryKey = keyAt(fields, 'primaryKey', path, reading);

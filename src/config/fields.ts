@@ -48,10 +48,10 @@ export function nameAt(
   fields: Fields,
   path: DocumentPath,
   reading: Reading,
-  name: { readonly pattern: RegExp; readonly rule: string },
+  name: { readonly isValid: (text: string) => boolean; readonly rule: string },
 ): string {
   const value = fields['name'];
-  if (typeof value === 'string' && name.pattern.test(value)) return value;
+  if (typeof value === 'string' && name.isValid(value)) return value;
   reading.report([...path, 'name'], `must be ${name.rule}, got ${show(value)}`);
   return '';
 }

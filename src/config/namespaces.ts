@@ -1,4 +1,5 @@
 import type { HybridConnectionDescription, NamespaceDescription } from '../protocol/resources.ts';
+import { isEntityName } from '../protocol/request-path.ts';
 import { readRules } from './authorization-rules.ts';
 import type { DocumentPath } from './document.ts';
 import { fieldsAt, listAt, nameAt, optionalListAt, reportTwice, show } from './fields.ts';
@@ -8,7 +9,6 @@ import { isHostName, quote } from './parsers.ts';
 // Names and limits are Azure's (azure-relay-protocol 6.1, 6.2) but for the shortest name of a namespace: Azure asks
 // for six characters because its names are unique in the world, ours are not.
 const NAMESPACE_NAME = /^[A-Za-z]([A-Za-z0-9-]{0,48}[A-Za-z0-9])?$/;
-const HYBRID_CONNECTION_NAME = /^[A-Za-z0-9]([A-Za-z0-9._/-]{0,258}[A-Za-z0-9])?$/;
 const USER_METADATA_CHARS_MAX = 1_024;
 const NAMESPACE_KEYS = ['name', 'hosts', 'authorizationRules', 'hybridConnections'];
 const HYBRID_CONNECTION_KEYS = [
@@ -48,7 +48,7 @@ function readNamespace(value: unknown, path: DocumentPath, reading: Reading): Na
   const fields = fieldsAt(value, path, NAMESPACE_KEYS, reading);
   if (fields === undefined) return NO_NAMESPACE;
   const name = nameAt(fields, path, reading, {
-    pattern: NAMESPACE_NAME,
+    isValid: text => NAMESPACE_NAME.test(text),
     rule: '1 to 50 letters, digits or hyphens, beginning with a letter, not ending with a hyphen',
   });
   const hosts = optionalListAt(fields, 'hosts', path, reading).map((host, index) => {
@@ -73,12 +73,11 @@ function readHybridConnection(
   const fields = fieldsAt(value, path, HYBRID_CONNECTION_KEYS, reading);
   if (fields === undefined) return NO_HYBRID_CONNECTION;
   const name = nameAt(fields, path, reading, {
-    pattern: HYBRID_CONNECTION_NAME,
-    rule: '1 to 260 letters, digits, ".", "-", "_" or "/", beginning and ending with a letter or digit',
+    isValid: isEntityName,
+    rule:
+      '1 to 260 letters, digits, ".", "-", "_" or "/", beginning and ending with a letter or digit, ' +
+      'without empty or dot segments',
   });
-  if (name.split('/').some(segment => ['', '.', '..'].includes(segment)) && name !== '') {
-    reading.report([...path, 'name'], `must not have empty or dot segments, got ${quote(name)}`);
-  }
   const needsToken = fields['requiresClientAuthorization'] ?? true;
   if (typeof needsToken !== 'boolean') {
     const fault = `must be true or false, got ${show(needsToken)}`;
