@@ -1,0 +1,28 @@
+/** Every bound the core keeps. Values come from config/options.ts, which has units, defaults and help. */
+export interface RelayLimits {
+  readonly acceptTimeoutMs: number;
+  readonly requestTimeoutMs: number;
+  readonly responseIdleTimeoutMs: number;
+  readonly tokenGraceMs: number;
+  readonly listenersMax: number;
+  readonly hybridConnectionsMax: number;
+  /** Senders at once: waiting for a listener, joined, and HTTP requests in flight. */
+  readonly sendersMax: number;
+  readonly controlMessageBytesMax: number;
+  readonly bodyBufferBytesMax: number;
+}
+
+/** Largest body on a control channel. Source: azure-relay-protocol.md section 3.2, inclusive. */
+export const INLINE_BODY_BYTES_MAX = 65_536;
+
+/**
+ * Largest JSON message we send: .NET reads into a fixed buffer of 64 KiB and never finishes on a
+ * longer one; such a request goes by rendezvous instead.
+ */
+export const CONTROL_JSON_BYTES_MAX = 65_535;
+
+/**
+ * How long a request or offer outlives the control channel it was sent on. Clients reconnect at once
+ * and answer on the new channel; one that does not come back should not cost its sender the whole wait.
+ */
+export const LISTENER_LOSS_GRACE_MS = 5_000;

@@ -1,0 +1,147 @@
+// What the core asks of the outside, in its own words. Transports implement it; tests have doubles.
+import type { RemoteEndpoint } from '../protocol/control-messages.ts';
+import type { HeaderPairs } from '../protocol/relayed-headers.ts';
+import type { RefusalReason } from '../protocol/refusals.ts';
+import type { RelayQuery } from '../protocol/relay-url.ts';
+import type { RequestPath } from '../protocol/request-path.ts';
+
+/** The part of an incoming handshake or request that the core decides upon. */
+export interface RelayRequest {
+  /** `Host` as sent, port included. */
+  readonly host: string;
+  /** What rendezvous addresses for this peer begin with: `ws://host:port` or `wss://host:port`. */
+  readonly origin: string;
+  readonly path: RequestPath;
+  readonly query: RelayQuery;
+  readonly headers: HeaderPairs;
+  readonly remote: RemoteEndpoint;
+}
+
+/** The relay's own no, ready to be written: status line, text with tracking id, and its reason. */
+export interface Refused {
+  readonly reason: RefusalReason;
+  readonly status: number;
+  readonly text: string;
+}
+
+/** WebSocket opcodes (RFC 6455 section 5.2) as the core sees them; ping and pong stay below it. */
+export const OPCODE = { continuation: 0, text: 1, binary: 2 } as const;
+export type DataOpcode = (typeof OPCODE)[keyof typeof OPCODE];
+
+/**
+ * Everything that carries frames: a WebSocket of ours; later a long-poll session or a stream from
+ * another node. It speaks in fragments as they arrive, so messages have no size limit.
+ */
+export interface Channel {
+  /** Takes over all events of the channel, once; reading starts with the first `resume`. */
+  receive(receiver: ChannelReceiver): void;
+  /** Sends one fragment. False: stop until `drained`; what was given is queued all the same. */
+  send(opcode: DataOpcode, fin: boolean, payload: Uint8Array): boolean;
+  /** Sends a Close frame; the other direction goes on until the peer's own Close. Safe to call twice. */
+  close(code: number, reason: string): void;
+  /** Breaks the channel without a Close frame. Safe to call twice. */
+  destroy(): void;
+  pause(): void;
+  resume(): void;
+}
+
+export interface ChannelReceiver {
+  /** `payload` is lent for the call only. */
+  fragment(opcode: DataOpcode, fin: boolean, payload: Uint8Array): void;
+  drained(): void;
+  /** The peer's Close frame arrived; 1005 when it had no code. */
+  closed(code: number, reason: string): void;
+  /** Last event, exactly once. */
+  gone(): void;
+}
+
+/** How one side of a finished pair ended. */
+export interface SideEnd {
+  /** Code of its Close frame, 1005 when it had none, 1006 without a Close frame. */
+  readonly closeCode: number;
+  readonly cause: string;
+}
+
+export interface PairEnd {
+  readonly sender: SideEnd;
+  readonly listener: SideEnd;
+  readonly first: 'sender' | 'listener';
+  readonly bytesToListener: number;
+  readonly bytesToSender: number;
+}
+
+/** Traffic of one hybrid connection: [bytes to listener, bytes to sender, frames to listener, frames to sender]. */
+export type TrafficCounters = Float64Array;
+
+/** Joins two channels below the core where that is possible, so that bytes never reach JavaScript. */
+export interface DataPlane {
+  /** False: these two cannot be joined natively, and the core forwards fragments itself. */
+  join(
+    sender: Channel,
+    listener: Channel,
+    counters: TrafficCounters,
+    onEnd: (end: PairEnd) => void,
+  ): boolean;
+}
+
+/** A listener's control WebSocket, as its `ControlChannel` uses it. */
+export interface ControlSocket {
+  /**
+   * Queues one JSON text message and, right behind it with nothing between, its binary body.
+   * False: the limit of bytes waiting is reached and nothing was queued.
+   */
+  send(text: string, body?: Uint8Array): boolean;
+  close(code: number, reason: string): void;
+}
+
+/** A sender's WebSocket handshake, held open until its listener dials. */
+export interface HeldSender {
+  /** Finishes the handshake; `opened` is not called when the sender has gone meanwhile. */
+  complete(protocol: string | undefined, opened: (channel: Channel) => void): void;
+  /** Ends the handshake with any status and reason phrase. */
+  refuse(status: number, text: string, reason: RefusalReason): void;
+}
+
+export interface ResponseHead {
+  readonly status: number;
+  readonly reasonPhrase: string;
+  readonly headers: HeaderPairs;
+  /** Answers to HEAD, 204 and 304 carry no body, whatever the listener sent. */
+  readonly bodyless: boolean;
+  /** What a HEAD answer reports. */
+  readonly contentLength?: number;
+}
+
+/** The request body of an HTTP sender, streamed. Begins paused. */
+export interface RequestBody {
+  /** `chunk` is lent for the call only; `isLast` comes exactly once, perhaps with an empty chunk. */
+  read(sink: (chunk: Uint8Array, isLast: boolean) => void): void;
+  pause(): void;
+  resume(): void;
+}
+
+/** An HTTP request as its answer is written. After `end`, `respond`, `refuse` or `abort` nothing is called. */
+export interface HttpSender {
+  respond(head: ResponseHead, body: Uint8Array): void;
+  start(head: ResponseHead, drained: () => void): void;
+  /** False: stop until `drained`. */
+  write(chunk: Uint8Array): boolean;
+  end(): void;
+  /** Breaks the connection: the answer began and cannot be finished. */
+  abort(): void;
+  refuse(refused: Refused): void;
+}
+
+export interface Randomness {
+  uuid(): string;
+  /** 128 random bits in lower-case hex. */
+  secretHex(): string;
+  /** A whole number from 0 to `bound` - 1. */
+  below(bound: number): number;
+}
+
+/** Counts what happens in a connection's life; never called per message. */
+export interface Meter {
+  count(name: string, labels: Readonly<Record<string, string>>): void;
+  observe(name: string, value: number, labels: Readonly<Record<string, string>>): void;
+}

@@ -1,0 +1,447 @@
+import type { Clock } from '../base/clock.ts';
+import type { TokenVerifier } from '../auth/verify-token.ts';
+import { fitsControlChannel } from '../protocol/control-messages.ts';
+import {
+  formatRendezvousId,
+  isRendezvousId,
+  leadingUuid,
+  type RendezvousId,
+} from '../protocol/ids.ts';
+import type { RefusalReason } from '../protocol/refusals.ts';
+import { listenerFilterOf } from '../protocol/relayed-headers.ts';
+import { rejectionOf } from '../protocol/relay-url.ts';
+import { Admissions, headerOf, httpToken, webSocketToken } from './admission.ts';
+import { ControlChannel } from './control-channel.ts';
+import type { RelayEvents, Role } from './events.ts';
+import type { HybridConnection, ListenerChoice } from './hybrid-connection.ts';
+import type { RelayLimits } from './limits.ts';
+import { acceptMessage, requestMessage, requestPointer } from './listener-messages.ts';
+import type { Namespace, NamespaceTable } from './namespaces.ts';
+import type {
+  Channel,
+  ControlSocket,
+  DataPlane,
+  HeldSender,
+  HttpSender,
+  Randomness,
+  Refused,
+  RelayRequest,
+  RequestBody,
+} from './ports.ts';
+import { RelayedRequest } from './relayed-request.ts';
+import { Rendezvous } from './rendezvous.ts';
+import { spliceFragments } from './splice.ts';
+
+export interface RelayDeps {
+  readonly namespaces: NamespaceTable;
+  readonly verifier: TokenVerifier;
+  readonly clock: Clock;
+  readonly random: Randomness;
+  readonly events: RelayEvents;
+  readonly dataPlane: DataPlane;
+  readonly limits: RelayLimits;
+  readonly autoCreate: boolean;
+}
+
+/** A listener that may come in: call `open` once its WebSocket is open. */
+export interface AdmittedListener {
+  open(socket: ControlSocket): ControlChannel;
+}
+
+/** A dialled rendezvous that may be opened: echo `protocol`, then hand over the channel. */
+export interface AdmittedDial {
+  readonly protocol: string | undefined;
+  opened(channel: Channel): void;
+}
+
+export type DialOutcome =
+  | { readonly dial: AdmittedDial }
+  /** The listener turned its sender away: 410 is the answer it expects. */
+  | { readonly rejected: true }
+  | { readonly refused: Refused };
+
+/** The body of an admitted request: none, whole, or a stream of unknown or great length. */
+export type HttpBody =
+  | { readonly kind: 'none' }
+  /** At most `INLINE_BODY_BYTES_MAX`. */
+  | { readonly kind: 'whole'; readonly bytes: Uint8Array }
+  | { readonly kind: 'stream'; readonly stream: RequestBody };
+
+/** An HTTP request that may be relayed, once its body is at hand or known to be long. */
+export interface AdmittedHttp {
+  /** The transport reports `senderGone` to what is returned; undefined: it was refused at once. */
+  relay(sender: HttpSender, body: HttpBody): RelayedRequest | undefined;
+}
+
+/** What an address that was handed out leads to. */
+type Offered =
+  | { readonly kind: 'accept'; readonly rendezvous: Rendezvous; readonly request: RelayRequest }
+  | { readonly kind: 'request'; readonly relayed: RelayedRequest };
+
+/**
+ * The core's front door: listeners register, senders connect or request, listeners dial back.
+ * Knows no transport: sockets come in as ports, and what happens goes out through them.
+ */
+export class Relay {
+  readonly #deps: RelayDeps;
+  readonly #admissions: Admissions;
+  /** Addresses that can be dialled. Bounded by `sendersMax`: each sender has at most one. */
+  readonly #offered = new Map<RendezvousId, Offered>();
+  readonly #listeners = new Set<ControlChannel>();
+  #senders = 0;
+  #waiting = 0;
+  #isDraining = false;
+
+  constructor(deps: RelayDeps) {
+    this.#deps = deps;
+    this.#admissions = new Admissions(deps.namespaces, deps.verifier, deps.clock, {
+      autoCreate: deps.autoCreate,
+      hybridConnectionsMax: deps.limits.hybridConnectionsMax,
+    });
+  }
+
+  get listenerCount(): number {
+    return this.#listeners.size;
+  }
+
+  /** Waiting, joined, and HTTP requests in flight. */
+  get senderCount(): number {
+    return this.#senders;
+  }
+
+  get waitingSenders(): number {
+    return this.#waiting;
+  }
+
+  listen(request: RelayRequest): AdmittedListener | Refused {
+    const { clock, events, limits, random } = this.#deps;
+    if (this.#isDraining) return this.refuse('draining', request, 'listener');
+    const admission = this.#admissions.admit(request, 'Listen', webSocketToken(request));
+    if (!admission.admitted) {
+      return this.refuse(admission.reason, request, 'listener', admission.detail);
+    }
+    const { hybridConnection, namespace, expiresAtMs } = admission;
+    if (hybridConnection.listeners.length >= limits.listenersMax) {
+      const detail = `at most ${limits.listenersMax}`;
+      return events.refused('listeners-max', request, 'listener', detail, hybridConnection);
+    }
+    const listenerId = (leadingUuid(request.query.id) ?? random.uuid()).toLowerCase();
+    return {
+      open: socket => {
+        const listener = new ControlChannel(
+          { hybridConnection, listenerId, origin: request.origin },
+          socket,
+          expiresAtMs,
+          {
+            clock,
+            events,
+            tokenGraceMs: limits.tokenGraceMs,
+            renew: token => this.#renew(request, namespace, hybridConnection, token),
+            onEnd: (ended, reason) => {
+              hybridConnection.remove(ended);
+              this.#listeners.delete(ended);
+              events.listenerEnded(ended, reason);
+            },
+          },
+        );
+        hybridConnection.add(listener);
+        this.#listeners.add(listener);
+        events.listenerRegistered(listener, request);
+        return listener;
+      },
+    };
+  }
+
+  /** Puts a sender before a listener. The transport reports `senderGone` when its socket ends early. */
+  connect(request: RelayRequest, sender: HeldSender): Rendezvous | undefined {
+    const { clock, events, limits, random } = this.#deps;
+    const admitted = this.#admitSender(request, 'sender', webSocketToken(request));
+    if ('reason' in admitted) {
+      sender.refuse(admitted.status, admitted.text, admitted.reason);
+      return undefined;
+    }
+    const { hybridConnection } = admitted;
+    const startedAtMs = clock.nowMs();
+    const uuid = leadingUuid(request.query.id) ?? random.uuid();
+    const filter = listenerFilterOf(request.headers);
+    this.#senders += 1;
+    this.#waiting += 1;
+    const rendezvous: Rendezvous = new Rendezvous(clock, limits.acceptTimeoutMs, {
+      offer: (pending, except) => {
+        const id = formatRendezvousId(uuid, random.secretHex());
+        const listener = this.#offer(hybridConnection, { filter, except }, chosen =>
+          chosen.offer(pending, acceptMessage(request, chosen.origin, id)),
+        );
+        if (listener === undefined) return undefined;
+        this.#offered.set(id, { kind: 'accept', rendezvous, request });
+        return { id, listener };
+      },
+      withdraw: id => this.#offered.delete(id),
+      refuseSender: reason => {
+        const refused = events.refused(reason, request, 'sender', undefined, hybridConnection);
+        sender.refuse(refused.status, refused.text, reason);
+      },
+      rejectSender: (status, description) => {
+        events.senderRejected(hybridConnection, uuid, status);
+        sender.refuse(status, description, 'rejected');
+      },
+      completeSender: (protocol, opened) => sender.complete(protocol, opened),
+      join: (senderChannel, listenerChannel) => {
+        events.pairJoined(hybridConnection, uuid, clock.nowMs() - startedAtMs);
+        this.#join(hybridConnection, uuid, senderChannel, listenerChannel);
+      },
+      ended: phase => {
+        this.#waiting -= 1;
+        if (phase === 'closed') this.#senders -= 1;
+      },
+    });
+    rendezvous.start(() => whyNobody(hybridConnection, { filter }));
+    return rendezvous;
+  }
+
+  /** A listener dials the address of an `accept` message, naming the subprotocols it takes. */
+  accept(request: RelayRequest, protocols: string | undefined): DialOutcome {
+    const offered = this.#findOffered(request);
+    if (offered?.kind !== 'accept') return this.#refuseDial('address-unknown', request);
+    const { rendezvous } = offered;
+    const rejection = rejectionOf(request.query, offered.request.query.userQuery);
+    if (rejection === 'invalid') return this.#refuseDial('status-code-invalid', request);
+    if (rejection !== undefined) {
+      rendezvous.rejected(rejection.status, rejection.description);
+      return { rejected: true };
+    }
+    const offeredProtocols = headerOf(offered.request, 'sec-websocket-protocol');
+    const protocol = chosenProtocol(protocols, offeredProtocols);
+    if (protocol === 'not-offered') {
+      const detail = 'the subprotocol is not one that the sender offered';
+      return this.#refuseDial('handshake-malformed', request, detail);
+    }
+    if (!rendezvous.dialled()) return this.#refuseDial('address-unknown', request);
+    return {
+      dial: { protocol, opened: channel => rendezvous.listenerOpened(channel, protocol) },
+    };
+  }
+
+  /** A listener dials the address of a `request` message. */
+  openRequest(request: RelayRequest): DialOutcome {
+    const offered = this.#findOffered(request);
+    if (offered?.kind !== 'request' || !offered.relayed.canBeDialled) {
+      return this.#refuseDial('address-unknown', request);
+    }
+    // Single use: from here on the address is worthless.
+    this.#offered.delete(offered.relayed.id);
+    return {
+      dial: { protocol: undefined, opened: channel => offered.relayed.dialled(channel) },
+    };
+  }
+
+  /** An HTTP request: checked before its body is read, so that strangers send nothing. */
+  http(request: RelayRequest, method: string): AdmittedHttp | Refused {
+    const token = httpToken(request);
+    const admitted = this.#admitSender(request, 'http', token.text);
+    if ('reason' in admitted) return admitted;
+    const { hybridConnection } = admitted;
+    const stripAuthorization =
+      token.isAuthorization && hybridConnection.requiresClientAuthorization;
+    return {
+      relay: (sender, body) => {
+        const relayed = this.#relayed(request, method, sender, hybridConnection);
+        const message = (chosen: ControlChannel, hasBody: boolean): string =>
+          requestMessage(request, chosen.origin, relayed.id, {
+            method,
+            stripAuthorization,
+            body: hasBody,
+          });
+        const choice = { filter: listenerFilterOf(request.headers) };
+        const listener = this.#offer(hybridConnection, choice, chosen => {
+          if (body.kind !== 'stream') {
+            const json = message(chosen, body.kind === 'whole');
+            const bytes = body.kind === 'whole' ? body.bytes : undefined;
+            if (fitsControlChannel(json)) return relayed.offerInline(chosen, json, bytes);
+          }
+          // Always with a body, if an empty one: Java takes nothing else from a rendezvous.
+          const pointer = requestPointer(request, chosen.origin, relayed.id);
+          return relayed.offerAddress(chosen, pointer, message(chosen, true), streamOf(body));
+        });
+        if (listener !== undefined) return relayed;
+        relayed.refuse(whyNobody(hybridConnection, choice));
+        return undefined;
+      },
+    };
+  }
+
+  /** The hybrid connection of a management read; the token needs `Manage`. */
+  describe(request: RelayRequest): HybridConnection | Refused {
+    const admission = this.#admissions.admit(request, 'Manage', httpToken(request).text);
+    if (admission.admitted) return admission.hybridConnection;
+    return this.refuse(admission.reason, request, 'http', admission.detail);
+  }
+
+  refuse(reason: RefusalReason, request: RelayRequest, role: Role, detail?: string): Refused {
+    return this.#deps.events.refused(reason, request, role, detail);
+  }
+
+  /** From here on nothing new comes in: listeners and senders get 503. */
+  beginDrain(): void {
+    this.#isDraining = true;
+  }
+
+  /** Asks listeners to reconnect elsewhere, one after another over `spreadMs`. */
+  moveListeners(spreadMs: number): void {
+    const listeners = [...this.#listeners];
+    for (const [index, listener] of listeners.entries()) {
+      this.#deps.clock.after((spreadMs * index) / listeners.length, () =>
+        listener.end('draining', 1001, 'The relay is shutting down; connect again'),
+      );
+    }
+  }
+
+  #admitSender(
+    request: RelayRequest,
+    role: 'sender' | 'http',
+    token: string | undefined,
+  ): { readonly hybridConnection: HybridConnection } | Refused {
+    if (this.#isDraining) return this.refuse('draining', request, role);
+    const admission = this.#admissions.admit(request, 'Send', token);
+    if (!admission.admitted) {
+      return this.refuse(admission.reason, request, role, admission.detail);
+    }
+    const { hybridConnection } = admission;
+    if (this.#senders >= this.#deps.limits.sendersMax) {
+      return this.#deps.events.refused('senders-max', request, role, undefined, hybridConnection);
+    }
+    return { hybridConnection };
+  }
+
+  /** Asks listeners until one takes the offer; a crowded control channel is passed over. */
+  #offer(
+    hybridConnection: HybridConnection,
+    choice: ListenerChoice,
+    put: (listener: ControlChannel) => boolean,
+  ): ControlChannel | undefined {
+    const { random } = this.#deps;
+    const first = hybridConnection.choose(random, choice);
+    if (first === undefined || put(first)) return first;
+    const except = new Set(choice.except).add(first);
+    for (;;) {
+      const next = hybridConnection.choose(random, { ...choice, except });
+      if (next === undefined || put(next)) return next;
+      except.add(next);
+    }
+  }
+
+  #relayed(
+    request: RelayRequest,
+    method: string,
+    sender: HttpSender,
+    hybridConnection: HybridConnection,
+  ): RelayedRequest {
+    const { clock, events, limits, random } = this.#deps;
+    const id = formatRendezvousId(
+      leadingUuid(request.query.id) ?? random.uuid(),
+      random.secretHex(),
+    );
+    const startedAtMs = clock.nowMs();
+    const relayed = new RelayedRequest(clock, sender, {
+      id,
+      method,
+      viaHost: request.host,
+      limits,
+      traffic: hybridConnection.traffic,
+      refusal: (reason, detail) =>
+        events.refused(reason, request, 'http', detail, hybridConnection),
+      onDone: status => {
+        this.#senders -= 1;
+        hybridConnection.requests.delete(id);
+        this.#offered.delete(id);
+        if (status !== undefined) {
+          events.requestAnswered(hybridConnection, status, clock.nowMs() - startedAtMs);
+        }
+      },
+    });
+    this.#senders += 1;
+    hybridConnection.requests.set(id, relayed);
+    this.#offered.set(id, { kind: 'request', relayed });
+    return relayed;
+  }
+
+  #join(
+    hybridConnection: HybridConnection,
+    trackingId: string,
+    sender: Channel,
+    listener: Channel,
+  ): void {
+    const { clock, dataPlane, events } = this.#deps;
+    const joinedAtMs = clock.nowMs();
+    const { traffic } = hybridConnection;
+    hybridConnection.joinedPairs += 1;
+    const onEnd: Parameters<DataPlane['join']>[3] = end => {
+      hybridConnection.joinedPairs -= 1;
+      this.#senders -= 1;
+      events.pairEnded(hybridConnection, trackingId, clock.nowMs() - joinedAtMs, end);
+    };
+    if (!dataPlane.join(sender, listener, traffic, onEnd)) {
+      spliceFragments(sender, listener, traffic, onEnd);
+    }
+  }
+
+  #renew(
+    request: RelayRequest,
+    namespace: Namespace,
+    hybridConnection: HybridConnection,
+    token: string,
+  ): { readonly expiresAtMs: number } | { readonly refused: string } {
+    const renewal = this.#admissions.renew(namespace, hybridConnection, token, request.host);
+    if (!('reason' in renewal)) return renewal;
+    return { refused: this.refuse(renewal.reason, request, 'listener', renewal.detail).text };
+  }
+
+  #findOffered(request: RelayRequest): Offered | undefined {
+    const { id } = request.query;
+    return id !== undefined && isRendezvousId(id) ? this.#offered.get(id) : undefined;
+  }
+
+  #refuseDial(reason: RefusalReason, request: RelayRequest, detail?: string): DialOutcome {
+    return { refused: this.refuse(reason, request, 'rendezvous', detail) };
+  }
+}
+
+/** Why nobody could be asked: no listener, none that the sender wants, or all of them crowded. */
+function whyNobody(hybridConnection: HybridConnection, choice: ListenerChoice): RefusalReason {
+  if (hybridConnection.listeners.length === 0) return 'no-listener';
+  return hybridConnection.hasAny(choice) ? 'overloaded' : 'no-allowed-listener';
+}
+
+/**
+ * The one subprotocol that both 101 answers name: the first of the listener's that the sender
+ * offered. Some listeners echo the sender's whole list.
+ */
+function chosenProtocol(
+  listeners: string | undefined,
+  senders: string | undefined,
+): string | undefined | 'not-offered' {
+  if (listeners === undefined || listeners === '') return undefined;
+  const offered = new Set(tokensOf(senders ?? ''));
+  return tokensOf(listeners).find(name => offered.has(name)) ?? 'not-offered';
+}
+
+function tokensOf(list: string): string[] {
+  return list.split(',').map(token => token.trim());
+}
+
+/** A body that is at hand, as the stream that a rendezvous reads. */
+function streamOf(body: HttpBody): RequestBody {
+  if (body.kind === 'stream') return body.stream;
+  let sink: Parameters<RequestBody['read']>[0] | undefined;
+  return {
+    read: reader => {
+      sink = reader;
+    },
+    pause: () => {},
+    resume: () => {
+      const reader = sink;
+      sink = undefined;
+      reader?.(body.kind === 'whole' ? body.bytes : new Uint8Array(0), true);
+    },
+  };
+}

@@ -1,0 +1,191 @@
+import { unreachable } from '../base/assert.ts';
+import type { CancelTimer, Clock } from '../base/clock.ts';
+import type { RendezvousId } from '../protocol/ids.ts';
+import type { RefusalReason } from '../protocol/refusals.ts';
+import type { ControlChannel, Pending } from './control-channel.ts';
+import { LISTENER_LOSS_GRACE_MS } from './limits.ts';
+import type { Channel } from './ports.ts';
+
+/**
+ * One sender's wait for its listener.
+ *
+ *     waiting ── dialled ──▶ joining ── sender opened ──▶ joined
+ *     waiting ── rejected, refused, timed out or sender gone ──▶ closed
+ *     joining ── sender gone or listener gone ──▶ closed
+ *
+ * `joined` and `closed` are final. The wait is bounded, so that a dead listener cannot hold a
+ * sender's socket. `joining` lasts from the listener's 101 to the sender's, one turn of the loop.
+ */
+export type RendezvousPhase = 'waiting' | 'joining' | 'joined' | 'closed';
+
+export type RendezvousEvent =
+  | 'dialled'
+  | 'sender-opened'
+  | 'rejected'
+  | 'refused'
+  | 'timed-out'
+  | 'sender-gone'
+  | 'listener-gone';
+
+/** Pure: decides the next phase; an event that lost its race changes nothing. */
+export function advance(phase: RendezvousPhase, event: RendezvousEvent): RendezvousPhase {
+  if (phase === 'closed' || phase === 'joined') return phase;
+  switch (event) {
+    case 'dialled':
+      return phase === 'waiting' ? 'joining' : phase;
+    case 'sender-opened':
+      return phase === 'joining' ? 'joined' : phase;
+    case 'rejected':
+    case 'refused':
+    case 'timed-out':
+      return phase === 'waiting' ? 'closed' : phase;
+    case 'sender-gone':
+      return 'closed';
+    case 'listener-gone':
+      return phase === 'joining' ? 'closed' : phase;
+    default:
+      return unreachable(event);
+  }
+}
+
+/** What happens outside when a rendezvous moves; `relay.ts` performs it. */
+export interface RendezvousActions {
+  /** Puts a fresh address before a listener that has not had its turn; undefined when none is left. */
+  offer(
+    pending: Pending,
+    tried: ReadonlySet<ControlChannel>,
+  ): { id: RendezvousId; listener: ControlChannel } | undefined;
+  /** Makes an address worthless. */
+  withdraw(id: RendezvousId): void;
+  refuseSender(reason: RefusalReason): void;
+  rejectSender(status: number, description: string): void;
+  completeSender(protocol: string | undefined, opened: (sender: Channel) => void): void;
+  join(sender: Channel, listener: Channel): void;
+  /** Called once, in whatever way the wait ended. */
+  ended(phase: 'joined' | 'closed'): void;
+}
+
+/**
+ * How much of the whole wait one listener gets while others have not been asked. The sum stays
+ * within the sender's wait; the last one asked has all that remains.
+ */
+const OFFER_SHARE = 1 / 3;
+
+export class Rendezvous implements Pending {
+  readonly #clock: Clock;
+  readonly #actions: RendezvousActions;
+  readonly #acceptTimeoutMs: number;
+  readonly #tried = new Set<ControlChannel>();
+  #phase: RendezvousPhase = 'waiting';
+  #offered: { id: RendezvousId; listener: ControlChannel } | undefined;
+  #listenerChannel: Channel | undefined;
+  #cancelDeadline: CancelTimer = () => {};
+  #cancelNext: CancelTimer = () => {};
+
+  constructor(clock: Clock, acceptTimeoutMs: number, actions: RendezvousActions) {
+    this.#clock = clock;
+    this.#acceptTimeoutMs = acceptTimeoutMs;
+    this.#actions = actions;
+  }
+
+  /** Puts the sender before its first listener; refuses it when no listener can be asked at all. */
+  start(whenNobody: () => RefusalReason): void {
+    this.#cancelDeadline = this.#clock.after(this.#acceptTimeoutMs, () => this.#timedOut());
+    if (!this.#offerNext()) this.#refuse('refused', whenNobody());
+  }
+
+  /** The listener dialled and its handshake is being finished. False: it comes too late. */
+  dialled(): boolean {
+    if (this.#phase !== 'waiting') return false;
+    this.#phase = advance(this.#phase, 'dialled');
+    this.#stopWaiting();
+    return true;
+  }
+
+  /** The listener's WebSocket is open: now the sender's handshake is finished, too. */
+  listenerOpened(listener: Channel, protocol: string | undefined): void {
+    if (this.#phase !== 'joining') {
+      listener.close(1001, 'The sender went away');
+      return;
+    }
+    this.#listenerChannel = listener;
+    this.#actions.completeSender(protocol, sender => this.#senderOpened(sender, listener));
+  }
+
+  rejected(status: number, description: string): void {
+    if (this.#phase !== 'waiting') return;
+    this.#close('rejected');
+    this.#actions.rejectSender(status, description);
+  }
+
+  senderGone(): void {
+    if (this.#phase === 'closed' || this.#phase === 'joined') return;
+    const listener = this.#listenerChannel;
+    this.#close('sender-gone');
+    listener?.close(1001, 'The sender went away');
+  }
+
+  listenerLost(): void {
+    if (this.#phase !== 'waiting') return;
+    if (this.#offerNext()) return;
+    // It may still dial: the address does not depend on its control channel.
+    this.#cancelNext();
+    this.#cancelNext = this.#clock.after(LISTENER_LOSS_GRACE_MS, () => {
+      if (!this.#offerNext()) this.#refuse('refused', 'listener-lost');
+    });
+  }
+
+  #senderOpened(sender: Channel, listener: Channel): void {
+    if (this.#phase !== 'joining') {
+      sender.destroy();
+      return;
+    }
+    this.#phase = advance(this.#phase, 'sender-opened');
+    this.#listenerChannel = undefined;
+    this.#actions.ended('joined');
+    this.#actions.join(sender, listener);
+  }
+
+  #offerNext(): boolean {
+    const next = this.#actions.offer(this, this.#tried);
+    if (next === undefined) return false;
+    this.#withdraw();
+    this.#offered = next;
+    this.#tried.add(next.listener);
+    this.#cancelNext();
+    this.#cancelNext = this.#clock.after(this.#acceptTimeoutMs * OFFER_SHARE, () => {
+      this.#offerNext();
+    });
+    return true;
+  }
+
+  #timedOut(): void {
+    this.#refuse('timed-out', 'listener-silent');
+  }
+
+  #refuse(event: 'refused' | 'timed-out', reason: RefusalReason): void {
+    if (this.#phase !== 'waiting') return;
+    this.#close(event);
+    this.#actions.refuseSender(reason);
+  }
+
+  #close(event: RendezvousEvent): void {
+    this.#phase = advance(this.#phase, event);
+    this.#listenerChannel = undefined;
+    this.#stopWaiting();
+    this.#actions.ended('closed');
+  }
+
+  #stopWaiting(): void {
+    this.#cancelDeadline();
+    this.#cancelNext();
+    this.#withdraw();
+  }
+
+  #withdraw(): void {
+    if (this.#offered === undefined) return;
+    this.#actions.withdraw(this.#offered.id);
+    this.#offered.listener.settled(this);
+    this.#offered = undefined;
+  }
+}

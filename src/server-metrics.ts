@@ -1,0 +1,133 @@
+import { createMetrics } from './observability/metrics.ts';
+import { RELAY_METRICS } from './relay/metrics.ts';
+import type { NamespaceTable } from './relay/namespaces.ts';
+import type { Meter } from './relay/ports.ts';
+import type { Relay } from './relay/relay.ts';
+import type { OpenDataPlane } from './transports/data-plane.ts';
+import type { Readiness } from './transports/health.ts';
+import { TRANSPORT_METRICS } from './transports/metrics.ts';
+import type { TlsTerminator } from './transports/tls-terminator.ts';
+import { UWS_VERSION, VERSION } from './version.ts';
+
+/** What is looked at when metrics are read: plain fields that the data path counts in. */
+export interface MetricSources {
+  readonly namespaces: NamespaceTable;
+  readonly relay: Relay;
+  readonly dataPlane: OpenDataPlane;
+  readonly tls: () => TlsTerminator | undefined;
+  readonly readiness: () => Readiness;
+}
+
+export interface ServerMetrics {
+  readonly meter: Meter;
+  collectFrom(sources: MetricSources): void;
+  readonly read: () => Promise<{ readonly text: string; readonly contentType: string }>;
+}
+
+const SERVER_METRICS = [
+  { name: 'halfway_ready', kind: 'gauge', help: '1 while work should be sent to this node' },
+  {
+    name: 'halfway_build_info',
+    kind: 'gauge',
+    help: 'Always 1; the labels say what runs',
+    labels: ['version', 'node_version', 'uws_version'],
+  },
+] as const;
+
+/** Joins the parts' metric lists with prom-client; `entityLabelsMax` caps the hybrid_connection label. */
+export function serverMetrics(entityLabelsMax: number): ServerMetrics {
+  const metrics = createMetrics([RELAY_METRICS, TRANSPORT_METRICS, SERVER_METRICS], {
+    defaultMetrics: true,
+  });
+  const entityLabel = metrics.cappedLabel(entityLabelsMax);
+  metrics.gauge('halfway_build_info').set(1, {
+    version: VERSION,
+    node_version: process.versions.node,
+    uws_version: UWS_VERSION,
+  });
+
+  const capped = (labels: Readonly<Record<string, string>>): Readonly<Record<string, string>> => {
+    const entity = labels['hybrid_connection'];
+    // What was refused before a hybrid connection was known has an empty label, which takes no place.
+    return entity === undefined || entity === ''
+      ? labels
+      : { ...labels, hybrid_connection: entityLabel.of(entity) };
+  };
+  return {
+    meter: {
+      count: (name, labels) => metrics.counter(name).inc(capped(labels)),
+      observe: (name, value, labels) => metrics.histogram(name).observe(value, capped(labels)),
+    },
+    collectFrom: sources =>
+      metrics.onCollect(() => {
+        collectEntities(sources);
+        collectProcess(sources);
+      }),
+    read: async () => ({ text: await metrics.text(), contentType: metrics.contentType }),
+  };
+
+  function collectEntities({ namespaces }: MetricSources): void {
+    // Summed by label first: several hybrid connections may share the last one.
+    const sums = new Map<string, EntitySums>();
+    let count = 0;
+    for (const namespace of namespaces.all) {
+      for (const entity of namespace.hybridConnections) {
+        count += 1;
+        const label = entityLabel.of(entity.name);
+        const sum = sums.get(label) ?? {
+          listeners: 0,
+          pairs: 0,
+          requests: 0,
+          traffic: [0, 0, 0, 0],
+        };
+        sum.listeners += entity.listeners.length;
+        sum.pairs += entity.joinedPairs;
+        sum.requests += entity.requests.size;
+        sum.traffic = sum.traffic.map((total, i) => total + (entity.traffic[i] ?? 0));
+        sums.set(label, sum);
+      }
+    }
+    metrics.gauge('halfway_hybrid_connections').set(count);
+    for (const [hybrid_connection, { listeners, pairs, requests, traffic }] of sums) {
+      metrics.gauge('halfway_active_listeners').set(listeners, { hybrid_connection });
+      const active = metrics.gauge('halfway_active_connections');
+      active.set(pairs, { hybrid_connection, kind: 'websocket' });
+      active.set(requests, { hybrid_connection, kind: 'http' });
+      const bytes = metrics.counter('halfway_transferred_bytes_total');
+      const frames = metrics.counter('halfway_transferred_frames_total');
+      for (const [i, direction] of DIRECTIONS.entries()) {
+        bytes.setTotal(traffic[i] ?? 0, { hybrid_connection, direction });
+        frames.setTotal(traffic[i + 2] ?? 0, { hybrid_connection, direction });
+      }
+    }
+  }
+
+  function collectProcess({ relay, dataPlane, tls, readiness }: MetricSources): void {
+    metrics.gauge('halfway_ready').set(readiness().ready ? 1 : 0);
+    metrics.gauge('halfway_waiting_senders').set(relay.waitingSenders);
+    metrics.gauge('halfway_data_plane_native').set(dataPlane.degraded === undefined ? 1 : 0);
+    const stats = dataPlane.stats();
+    metrics
+      .gauge('halfway_backpressure_bytes')
+      .set((stats?.queuedBytes ?? 0) + (stats?.heldBytes ?? 0));
+    metrics.gauge('halfway_paused_sockets').set(stats?.pausedLegs ?? 0);
+    metrics.counter('halfway_pauses_total').setTotal(stats?.pausesTotal ?? 0);
+    const terminator = tls();
+    metrics.gauge('halfway_tls_connections').set(terminator?.connections ?? 0);
+    const failures = metrics.counter('halfway_tls_failures_total');
+    failures.setTotal(terminator?.stats.refused ?? 0, { cause: 'refused' });
+    failures.setTotal(terminator?.stats.handshakeFailures ?? 0, { cause: 'handshake' });
+    failures.setTotal(terminator?.stats.relayFailures ?? 0, { cause: 'relay' });
+    failures.setTotal(terminator?.stats.stalled ?? 0, { cause: 'stalled' });
+  }
+}
+
+interface EntitySums {
+  listeners: number;
+  pairs: number;
+  requests: number;
+  traffic: number[];
+}
+
+/** Order of `TrafficCounters`. */
+const DIRECTIONS = ['to_listener', 'to_sender'] as const;

@@ -1,0 +1,148 @@
+import type { HttpRequest, HttpResponse } from 'uWebSockets.js';
+import type { Clock } from '../base/clock.ts';
+import { IdleTimer } from '../base/idle-timer.ts';
+import {
+  formatRuntimeError,
+  formatRuntimeInformation,
+  isForServiceBus,
+  RUNTIME_ERROR_TYPE,
+  RUNTIME_INFORMATION_TYPE,
+} from '../protocol/runtime-information.ts';
+import { INLINE_BODY_BYTES_MAX } from '../relay/limits.ts';
+import type { RequestBody } from '../relay/ports.ts';
+import type { Relay } from '../relay/relay.ts';
+import type { RelayedRequest } from '../relay/relayed-request.ts';
+import { UwsHttpSender } from './http-sender.ts';
+import { readIncoming, type Incoming, type IncomingOptions } from './incoming.ts';
+import type { Outbox } from './outbox.ts';
+import { writeRefusal } from './refusal-response.ts';
+import { header } from './request-snapshot.ts';
+
+export interface HttpRouteOptions {
+  readonly relay: Relay;
+  readonly clock: Clock;
+  readonly outbox: Outbox;
+  readonly incoming: IncomingOptions;
+  readonly bodyBufferBytesMax: number;
+  /** How long a request body may stand still while it is gathered. */
+  readonly bodyIdleTimeoutMs: number;
+  /** Switches uWebSockets.js's own throughput limit off: bodies may trickle, we have limits of our own. */
+  readonly disarmTimeout: (response: HttpResponse) => void;
+  /** `/$healthz` and the like; false: nothing of ours has this path. */
+  readonly reserved: (firstSegment: string, response: HttpResponse, isHead: boolean) => boolean;
+}
+
+/** All plain HTTP: senders' requests, health, and management reads. */
+export function httpRoute(
+  options: HttpRouteOptions,
+): (response: HttpResponse, request: HttpRequest) => void {
+  const { relay } = options;
+  return (response, request) => {
+    const incoming = readIncoming(response, request, options.incoming);
+    const isHead = incoming.method === 'HEAD';
+    const { path, headers } = incoming.request;
+    if (path.kind === 'reserved' && options.reserved(path.segments[0] ?? '', response, isHead)) {
+      return;
+    }
+    const refuse = (reason: Parameters<Relay['refuse']>[0], detail?: string): void =>
+      writeRefusal(response, relay.refuse(reason, incoming.request, 'http', detail), {
+        closeConnection: true,
+        isHead,
+      });
+    if (incoming.fault !== undefined) refuse(incoming.fault);
+    else if (path.kind === 'websocket') refuse('not-websocket');
+    else if (path.kind === 'reserved') refuse('endpoint-unknown');
+    else if (incoming.method === 'CONNECT') refuse('method-unsupported');
+    else if (header(headers, 'upgrade') !== undefined) refuse('upgrade-outside-hc');
+    else if (isForServiceBus(headers)) describe(relay, response, incoming);
+    else relayRequest(options, response, incoming);
+  };
+}
+
+function relayRequest(options: HttpRouteOptions, response: HttpResponse, incoming: Incoming): void {
+  const { relay, outbox } = options;
+  const admitted = relay.http(incoming.request, incoming.method);
+  const isHead = incoming.method === 'HEAD';
+  const length = bodyLength(incoming);
+  if ('reason' in admitted) {
+    writeRefusal(response, admitted, { closeConnection: length !== 0, isHead });
+    return;
+  }
+  let relayed: RelayedRequest | undefined;
+  let collecting: IdleTimer | undefined;
+  const sender = new UwsHttpSender(response, outbox, {
+    isHead,
+    bufferBytesMax: options.bodyBufferBytesMax,
+    onBodyProgress: () => options.disarmTimeout(response),
+    onAborted: () => {
+      collecting?.stop();
+      relayed?.senderGone();
+    },
+  });
+  if (length === 0) {
+    relayed = admitted.relay(sender, { kind: 'none' });
+    return;
+  }
+  sender.takeBody();
+  if (length > INLINE_BODY_BYTES_MAX) {
+    relayed = admitted.relay(sender, { kind: 'stream', stream: sender });
+    return;
+  }
+  const stalled = new IdleTimer(options.clock, options.bodyIdleTimeoutMs, () =>
+    sender.refuse(relay.refuse('body-stalled', incoming.request, 'http')),
+  );
+  collecting = stalled;
+  collect(sender, length, {
+    progress: () => stalled.touch(),
+    done: bytes => {
+      stalled.stop();
+      if (!sender.isOver) relayed = admitted.relay(sender, { kind: 'whole', bytes });
+    },
+  });
+}
+
+/** Gathers a body of a known, small length. */
+function collect(
+  source: RequestBody,
+  length: number,
+  on: { readonly progress: () => void; readonly done: (body: Uint8Array) => void },
+): void {
+  const body = new Uint8Array(length);
+  let filled = 0;
+  source.read((chunk, isLast) => {
+    body.set(chunk, filled);
+    filled += chunk.length;
+    on.progress();
+    if (isLast) on.done(body);
+  });
+  source.resume();
+}
+
+/** 0: no body; infinite: its length is not known beforehand. */
+function bodyLength({ request }: Incoming): number {
+  const contentLength = header(request.headers, 'content-length');
+  if (contentLength !== undefined) return Number(contentLength);
+  return header(request.headers, 'transfer-encoding') === undefined ? 0 : Number.POSITIVE_INFINITY;
+}
+
+/** `GetRuntimeInformationAsync` of .NET. Such a request is never relayed. Source: section 6.5. */
+function describe(relay: Relay, response: HttpResponse, { request }: Incoming): void {
+  const described = relay.describe(request);
+  if ('reason' in described) {
+    response
+      .writeStatus(`${described.status} ${described.text}`)
+      .writeHeader('Content-Type', RUNTIME_ERROR_TYPE)
+      .end(formatRuntimeError(described.status, described.text), true);
+    return;
+  }
+  response.writeHeader('Content-Type', RUNTIME_INFORMATION_TYPE).end(
+    formatRuntimeInformation({
+      createdAtMs: described.createdAtMs,
+      updatedAtMs: described.createdAtMs,
+      requiresClientAuthorization: described.requiresClientAuthorization,
+      userMetadata: described.userMetadata,
+      listenerCount: described.listeners.length,
+    }),
+    true,
+  );
+}

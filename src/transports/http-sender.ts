@@ -1,0 +1,186 @@
+import type { HttpResponse } from 'uWebSockets.js';
+import type { HttpSender, Refused, RequestBody, ResponseHead } from '../relay/ports.ts';
+import type { Outbox } from './outbox.ts';
+import { writeRefusal } from './refusal-response.ts';
+
+/**
+ * One HTTP request on its uWebSockets.js response.
+ *
+ *     waiting ── start ──▶ answering ── end ──▶ over
+ *     waiting ── respond or refuse ──▶ over
+ *     any ── aborted (the sender went away) ──▶ over
+ *
+ * Once `over`, the response must not be touched: uWebSockets.js has freed it.
+ */
+type Phase = 'waiting' | 'answering' | 'over';
+
+export class UwsHttpSender implements HttpSender, RequestBody {
+  readonly #response: HttpResponse;
+  readonly #outbox: Outbox;
+  readonly #isHead: boolean;
+  readonly #bufferBytesMax: number;
+  readonly #onBodyProgress: () => void;
+  #phase: Phase = 'waiting';
+  #hasBody = false;
+  #isBodyComplete = false;
+  #sink: ((chunk: Uint8Array, isLast: boolean) => void) | undefined;
+  #held: Uint8Array[] = [];
+  #heldBytes = 0;
+  #isPaused = false;
+  #isReading = false;
+
+  constructor(
+    response: HttpResponse,
+    outbox: Outbox,
+    options: {
+      readonly isHead: boolean;
+      readonly bufferBytesMax: number;
+      /** Called in every receive of body bytes, for idle limits. */
+      readonly onBodyProgress: () => void;
+      readonly onAborted: () => void;
+    },
+  ) {
+    this.#response = response;
+    this.#outbox = outbox;
+    this.#isHead = options.isHead;
+    this.#bufferBytesMax = options.bufferBytesMax;
+    this.#onBodyProgress = options.onBodyProgress;
+    response.onAborted(() => {
+      this.#phase = 'over';
+      this.#held = [];
+      options.onAborted();
+    });
+  }
+
+  get isOver(): boolean {
+    return this.#phase === 'over';
+  }
+
+  /**
+   * Starts taking the body. Must be called within the route's handler, or bytes are lost; what
+   * arrives before `read` is kept, and reading from the socket stops over the limit.
+   */
+  takeBody(): void {
+    this.#hasBody = true;
+    this.#response.onData((data, isLast) => {
+      this.#onBodyProgress();
+      this.#isBodyComplete = isLast;
+      // Reading goes on after an early answer, only to throw the rest away.
+      if (this.#phase === 'over') return;
+      const chunk = new Uint8Array(data);
+      if (this.#isReading && this.#sink !== undefined && this.#held.length === 0) {
+        this.#sink(chunk, isLast);
+        return;
+      }
+      this.#hold(chunk.slice());
+    });
+  }
+
+  read(sink: (chunk: Uint8Array, isLast: boolean) => void): void {
+    this.#sink = sink;
+  }
+
+  pause(): void {
+    this.#isReading = false;
+    this.#pauseSocket();
+  }
+
+  resume(): void {
+    this.#isReading = true;
+    while (this.#isReading && this.#held.length > 0) {
+      const chunk = this.#held.shift() ?? new Uint8Array(0);
+      this.#heldBytes -= chunk.length;
+      this.#sink?.(chunk, this.#isBodyComplete && this.#held.length === 0);
+    }
+    if (this.#isReading) this.#resumeSocket();
+  }
+
+  respond(head: ResponseHead, body: Uint8Array): void {
+    // The body is lent, and the write is put off.
+    const copy = body.length === 0 ? body : body.slice();
+    this.#later(() => {
+      this.#writeHead(head);
+      if (head.bodyless) this.#response.endWithoutBody(reportedLength(head, this.#isHead));
+      else this.#response.end(copy);
+    });
+  }
+
+  refuse(refused: Refused): void {
+    this.#later(() =>
+      writeRefusal(this.#response, refused, {
+        closeConnection: this.#hasBody && !this.#isBodyComplete,
+        isHead: this.#isHead,
+      }),
+    );
+  }
+
+  start(head: ResponseHead, drained: () => void): void {
+    if (this.#phase !== 'waiting') return;
+    this.#phase = 'answering';
+    this.#response.onWritable(() => {
+      drained();
+      return true;
+    });
+    this.#response.cork(() => this.#writeHead(head));
+  }
+
+  write(chunk: Uint8Array): boolean {
+    if (this.#phase !== 'answering') return true;
+    let isTaken = true;
+    this.#response.cork(() => {
+      isTaken = this.#response.write(chunk);
+    });
+    return isTaken;
+  }
+
+  end(): void {
+    if (this.#phase !== 'answering') return;
+    this.#phase = 'over';
+    this.#resumeSocket();
+    this.#response.cork(() => this.#response.end());
+  }
+
+  abort(): void {
+    if (this.#phase === 'over') return;
+    this.#phase = 'over';
+    this.#response.close();
+  }
+
+  #later(write: () => void): void {
+    this.#outbox.put(() => {
+      if (this.#phase !== 'waiting') return;
+      this.#phase = 'over';
+      this.#held = [];
+      this.#resumeSocket();
+      this.#response.cork(write);
+    });
+  }
+
+  #hold(chunk: Uint8Array): void {
+    this.#held.push(chunk);
+    this.#heldBytes += chunk.length;
+    if (this.#heldBytes > this.#bufferBytesMax) this.#pauseSocket();
+  }
+
+  #pauseSocket(): void {
+    if (this.#isPaused || this.#isBodyComplete || this.#phase === 'over') return;
+    this.#isPaused = true;
+    this.#response.pause();
+  }
+
+  #resumeSocket(): void {
+    if (!this.#isPaused) return;
+    this.#isPaused = false;
+    this.#response.resume();
+  }
+
+  #writeHead(head: ResponseHead): void {
+    this.#response.writeStatus(`${head.status} ${head.reasonPhrase}`);
+    for (const [name, value] of head.headers) this.#response.writeHeader(name, value);
+  }
+}
+
+/** A HEAD answer may say how long the body would have been; 204 and 304 say nothing. */
+function reportedLength(head: ResponseHead, isHead: boolean): number | undefined {
+  return isHead ? (head.contentLength ?? 0) : undefined;
+}

@@ -1,0 +1,116 @@
+import type { WebSocket } from 'uWebSockets.js';
+import type {
+  Channel,
+  ChannelReceiver,
+  DataOpcode,
+  DataPlane,
+  PairEnd,
+  TrafficCounters,
+} from '../relay/ports.ts';
+import type { LegHandle, NativePlane } from './native-plane.ts';
+import type { SocketData, UpgradedSocket } from './upgraded-socket.ts';
+
+const FIN = 0x80;
+const OPCODE_BITS = 0x0f;
+
+/** A WebSocket whose frames the native data plane handles: a leg, as the core's Channel. */
+export class NativeChannel implements Channel {
+  readonly leg: LegHandle;
+  readonly #plane: NativePlane;
+
+  constructor(plane: NativePlane, leg: LegHandle) {
+    this.#plane = plane;
+    this.leg = leg;
+  }
+
+  receive(receiver: ChannelReceiver): void {
+    let opcode = 0;
+    this.#plane.deliver(this.leg, {
+      chunk(firstByte, isFirst, isLast, payload) {
+        if (isFirst) opcode = firstByte & OPCODE_BITS;
+        // A header whose payload has not come yet says nothing that the first bytes do not say.
+        if (payload.length === 0 && !isLast) return;
+        const fin = isLast && (firstByte & FIN) !== 0;
+        receiver.fragment(opcode as DataOpcode, fin, payload);
+        opcode = 0;
+      },
+      drain: () => receiver.drained(),
+      closeFrame: (code, reason) => receiver.closed(code, reason),
+      // Already answered with a Close frame; `gone` follows.
+      error: () => {},
+      gone: () => receiver.gone(),
+    });
+  }
+
+  send(opcode: DataOpcode, fin: boolean, payload: Uint8Array): boolean {
+    return this.#plane.writeFrame(this.leg, (fin ? FIN : 0) | opcode, payload) === 0;
+  }
+
+  close(code: number, reason: string): void {
+    this.#plane.close(this.leg, code, reason);
+  }
+
+  destroy(): void {
+    this.#plane.destroy(this.leg);
+  }
+
+  pause(): void {
+    this.#plane.pause(this.leg);
+  }
+
+  resume(): void {
+    this.#plane.resume(this.leg);
+  }
+}
+
+/** A rendezvous or sender WebSocket on its way to being a leg: uWebSockets.js parses none of its frames. */
+export class NativeSocket implements UpgradedSocket {
+  readonly #plane: NativePlane;
+  readonly #messageBytesMax: number;
+  readonly #onChannel: (channel: Channel) => void;
+
+  constructor(plane: NativePlane, messageBytesMax: number, onChannel: (channel: Channel) => void) {
+    this.#plane = plane;
+    this.#messageBytesMax = messageBytesMax;
+    this.#onChannel = onChannel;
+  }
+
+  opened(ws: WebSocket<SocketData>): void {
+    const leg = this.#plane.attach(ws, {
+      frameBytesMax: 0,
+      messageBytesMax: this.#messageBytesMax,
+    });
+    this.#onChannel(new NativeChannel(this.#plane, leg));
+  }
+
+  message(): void {}
+
+  drained(): void {}
+
+  closed(): void {
+    // The leg reports its own end, with the real close code; uWebSockets.js knows none.
+  }
+}
+
+/** Joins two legs so that their bytes never reach JavaScript. */
+export function nativeDataPlane(plane: NativePlane): DataPlane {
+  return {
+    join(
+      sender: Channel,
+      listener: Channel,
+      counters: TrafficCounters,
+      onEnd: (end: PairEnd) => void,
+    ): boolean {
+      if (!(sender instanceof NativeChannel) || !(listener instanceof NativeChannel)) return false;
+      return plane.splice(sender.leg, listener.leg, counters, end =>
+        onEnd({
+          sender: end.a,
+          listener: end.b,
+          first: end.first === 'a' ? 'sender' : 'listener',
+          bytesToListener: end.bytesFromA,
+          bytesToSender: end.bytesFromB,
+        }),
+      );
+    },
+  };
+}

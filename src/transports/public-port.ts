@@ -1,0 +1,79 @@
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import type { us_listen_socket, us_socket, TemplatedApp } from 'uWebSockets.js';
+import { httpRoute, type HttpRouteOptions } from './http-route.ts';
+import { LISTEN_EXCLUSIVE, uWS } from './uws.ts';
+import { webSocketRoute, type WebSocketRouteOptions } from './websocket-route.ts';
+
+/** The one port that clients need, or the Unix socket behind our own TLS. */
+export interface PublicPort {
+  /** 0 for a Unix socket. */
+  readonly port: number;
+  stopListening(): void;
+  /** Cuts every connection that is left. */
+  close(): void;
+}
+
+/** What the two routes of the public port need. */
+export interface PublicRoutes {
+  readonly webSocket: WebSocketRouteOptions;
+  readonly http: HttpRouteOptions;
+}
+
+/** The route table: WebSocket handshakes to one, everything else to the other. */
+function routes(options: PublicRoutes): TemplatedApp {
+  return uWS.App().ws('/*', webSocketRoute(options.webSocket)).any('/*', httpRoute(options.http));
+}
+
+/** Undefined when the address cannot be had: in use, or not ours. */
+export async function openPublicPort(
+  options: PublicRoutes,
+  address: { readonly host: string; readonly port: number },
+): Promise<PublicPort | undefined> {
+  const app = routes(options);
+  const socket = await new Promise<us_listen_socket | false>(resolve => {
+    app.listen(address.host, address.port, LISTEN_EXCLUSIVE, resolve);
+  });
+  return socket === false ? undefined : opened(app, socket, () => {});
+}
+
+export interface PublicUnixSocket extends PublicPort {
+  readonly path: string;
+}
+
+/** For our TLS terminator: a socket in a fresh folder that only this user can enter. */
+export async function openPublicUnixSocket(
+  options: PublicRoutes,
+): Promise<PublicUnixSocket | undefined> {
+  const folder = mkdtempSync(join(tmpdir(), 'halfway-'));
+  const path = join(folder, 'tls.sock');
+  const app = routes(options);
+  const socket = await new Promise<us_listen_socket | false>(resolve => {
+    app.listen_unix(resolve, path);
+  });
+  const remove = (): void => rmSync(folder, { recursive: true, force: true });
+  if (socket === false) {
+    remove();
+    return undefined;
+  }
+  return { ...opened(app, socket, remove), port: 0, path };
+}
+
+function opened(app: TemplatedApp, socket: us_listen_socket, onClose: () => void): PublicPort {
+  let isListening = true;
+  const stopListening = (): void => {
+    if (!isListening) return;
+    isListening = false;
+    uWS.us_listen_socket_close(socket);
+  };
+  return {
+    port: uWS.us_socket_local_port(socket as us_socket),
+    stopListening,
+    close: () => {
+      stopListening();
+      app.close();
+      onClose();
+    },
+  };
+}

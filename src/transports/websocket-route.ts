@@ -1,0 +1,204 @@
+import type {
+  HttpRequest,
+  HttpResponse,
+  us_socket_context_t,
+  WebSocketBehavior,
+} from 'uWebSockets.js';
+import type { RefusalReason } from '../protocol/refusals.ts';
+import { statusLineText } from '../protocol/status-line.ts';
+import type { Channel, HeldSender, Refused, RelayRequest } from '../relay/ports.ts';
+import type { Role } from '../relay/events.ts';
+import type { DialOutcome, Relay } from '../relay/relay.ts';
+import type { Rendezvous } from '../relay/rendezvous.ts';
+import { ControlWebSocket } from './control-socket.ts';
+import { readIncoming, type IncomingOptions } from './incoming.ts';
+import type { Outbox } from './outbox.ts';
+import { writeRefusal } from './refusal-response.ts';
+import { header } from './request-snapshot.ts';
+import type { SocketData, UpgradedSocket } from './upgraded-socket.ts';
+
+export interface WebSocketRouteOptions {
+  readonly relay: Relay;
+  readonly outbox: Outbox;
+  readonly incoming: IncomingOptions;
+  readonly controlQueueBytesMax: number;
+  readonly controlMessageBytesMax: number;
+  /** Largest whole message that uWebSockets.js gathers: on control channels, and on all of them in the fallback. */
+  readonly wholeMessageBytesMax: number;
+  readonly keepAliveMs: number;
+  /** Lets the data plane see the route before its first socket. */
+  readonly prepare: (context: us_socket_context_t) => void;
+  /** Makes what sits behind a relayed WebSocket: native leg or, degraded, whole messages. */
+  readonly channelSocket: (onChannel: (channel: Channel) => void) => UpgradedSocket;
+}
+
+/** Sends over this are dropped by uWebSockets.js; our own, smaller limits come first. */
+const BACKPRESSURE_BYTES_MAX = 64 * 1024 * 1024;
+
+/** All WebSocket handshakes: `/$hc/…` by its action, anything else refused. */
+export function webSocketRoute(options: WebSocketRouteOptions): WebSocketBehavior<SocketData> {
+  return {
+    maxPayloadLength: options.wholeMessageBytesMax,
+    maxBackpressure: BACKPRESSURE_BYTES_MAX,
+    idleTimeout: idleTimeoutSeconds(options.keepAliveMs),
+    sendPingsAutomatically: true,
+    upgrade: (response, request, context) => {
+      options.prepare(context);
+      new Handshake(options, response, request, context).answer();
+    },
+    open: ws => ws.getUserData().socket.opened(ws),
+    message: (ws, message, isBinary) => ws.getUserData().socket.message(message, isBinary),
+    drain: ws => ws.getUserData().socket.drained(),
+    close: (ws, code, reason) =>
+      ws.getUserData().socket.closed(code, Buffer.from(reason).toString()),
+  };
+}
+
+/**
+ * uWebSockets.js pings when all but a margin of its idle timeout has passed, and cuts the socket
+ * after the margin; the margin follows from the timeout (8 or 16 s in our range).
+ */
+function idleTimeoutSeconds(keepAliveMs: number): number {
+  const silenceSeconds = Math.round(keepAliveMs / 1000);
+  return silenceSeconds + (silenceSeconds >= 16 ? 16 : 8);
+}
+
+/** One handshake: read at once, then answered now (listen, accept, request) or later (connect). */
+class Handshake {
+  readonly #options: WebSocketRouteOptions;
+  readonly #response: HttpResponse;
+  readonly #context: us_socket_context_t;
+  readonly #request: RelayRequest;
+  readonly #fault: RefusalReason | undefined;
+  readonly #key: string;
+  #isOver = false;
+
+  constructor(
+    options: WebSocketRouteOptions,
+    response: HttpResponse,
+    request: HttpRequest,
+    context: us_socket_context_t,
+  ) {
+    const { request: relayRequest, fault } = readIncoming(response, request, options.incoming);
+    this.#options = options;
+    this.#response = response;
+    this.#context = context;
+    this.#request = relayRequest;
+    this.#key = header(relayRequest.headers, 'sec-websocket-key') ?? '';
+    const version = header(relayRequest.headers, 'sec-websocket-version') ?? '13';
+    this.#fault =
+      fault ??
+      (relayRequest.path.kind !== 'websocket'
+        ? 'upgrade-outside-hc'
+        : version === '13'
+          ? undefined
+          : 'handshake-malformed');
+  }
+
+  answer(): void {
+    const { relay } = this.#options;
+    const request = this.#request;
+    // Without an action it is a connect: .NET's own tests do that.
+    const action = request.query.action?.toLowerCase() ?? 'connect';
+    if (this.#fault !== undefined) {
+      this.#refuse(relay.refuse(this.#fault, request, roleOf(action)));
+      return;
+    }
+    switch (action) {
+      case 'listen':
+        this.#listen();
+        return;
+      case 'connect':
+        this.#connect();
+        return;
+      case 'accept':
+        this.#dial(relay.accept(request, header(request.headers, 'sec-websocket-protocol')));
+        return;
+      case 'request':
+        this.#dial(relay.openRequest(request));
+        return;
+      default:
+        this.#refuse(relay.refuse('action-unknown', request, 'sender', `'${action}'`));
+    }
+  }
+
+  #listen(): void {
+    const admitted = this.#options.relay.listen(this.#request);
+    if ('reason' in admitted) {
+      this.#refuse(admitted);
+      return;
+    }
+    const limits = {
+      queueBytesMax: this.#options.controlQueueBytesMax,
+      messageBytesMax: this.#options.controlMessageBytesMax,
+    };
+    this.#upgrade(
+      new ControlWebSocket(this.#options.outbox, limits, socket => admitted.open(socket)),
+      undefined,
+    );
+  }
+
+  #connect(): void {
+    let rendezvous: Rendezvous | undefined;
+    this.#response.onAborted(() => {
+      this.#isOver = true;
+      rendezvous?.senderGone();
+    });
+    const sender: HeldSender = {
+      complete: (protocol, opened) =>
+        // Not now: the listener's socket is corked while its own handshake is handled.
+        this.#options.outbox.put(() => {
+          if (this.#isOver) return;
+          this.#response.cork(() => this.#upgrade(this.#options.channelSocket(opened), protocol));
+        }),
+      refuse: (status, text, reason) => this.#refuseLater({ status, text, reason }),
+    };
+    rendezvous = this.#options.relay.connect(this.#request, sender);
+  }
+
+  #dial(outcome: DialOutcome): void {
+    if ('refused' in outcome) {
+      this.#refuse(outcome.refused);
+      return;
+    }
+    if ('rejected' in outcome) {
+      this.#isOver = true;
+      this.#response.writeStatus('410 Gone').end(undefined, true);
+      return;
+    }
+    const { dial } = outcome;
+    this.#upgrade(
+      this.#options.channelSocket(channel => dial.opened(channel)),
+      dial.protocol,
+    );
+  }
+
+  #upgrade(socket: UpgradedSocket, protocol: string | undefined): void {
+    this.#isOver = true;
+    // No extensions, ever: frames cross as they are, and two hops could not agree on compression.
+    const data: SocketData = { socket };
+    this.#response.upgrade(data, this.#key, protocol ?? '', '', this.#context);
+  }
+
+  #refuse(refused: Refused): void {
+    this.#isOver = true;
+    this.#response.cork(() => writeRefusal(this.#response, refused, { closeConnection: true }));
+  }
+
+  #refuseLater(refused: Refused): void {
+    this.#options.outbox.put(() => {
+      if (this.#isOver) return;
+      // A listener's own words: its status as it is, its text as far as a status line may hold it.
+      this.#refuse(
+        refused.reason === 'rejected'
+          ? { ...refused, text: statusLineText(refused.text) }
+          : refused,
+      );
+    });
+  }
+}
+
+function roleOf(action: string): Role {
+  if (action === 'listen') return 'listener';
+  return action === 'accept' || action === 'request' ? 'rendezvous' : 'sender';
+}
