@@ -220,7 +220,12 @@ export function parseServiceMessage(text: string): ServiceMessage {
 }
 
 function headerRecordOf(value: unknown): HeaderRecord {
-  return Object.fromEntries(headerPairsOf(value));
+  const joined = new Map<string, string>();
+  for (const [name, item] of headerPairsOf(value)) {
+    const before = joined.get(name);
+    joined.set(name, before === undefined ? item : `${before}, ${item}`);
+  }
+  return Object.fromEntries(joined);
 }
 
 function remoteEndpointOf(value: unknown): RemoteEndpoint | undefined {

@@ -14,6 +14,8 @@ export interface RelayQuery {
   readonly token?: string;
   readonly statusCode?: string;
   readonly statusDescription?: string;
+  /** Ours: `poll` asks for the channel over HTTP long-polling. */
+  readonly transport?: string;
   readonly userQuery: string;
 }
 
@@ -23,6 +25,7 @@ const FIELDS: ReadonlyMap<string, Exclude<keyof RelayQuery, 'userQuery'>> = new 
   ['sb-hc-token', 'token'],
   ['sb-hc-statuscode', 'statusCode'],
   ['sb-hc-statusdescription', 'statusDescription'],
+  ['sb-hc-transport', 'transport'],
 ]);
 
 /** A name that is ours as it stands, or that may be once it is decoded. */

@@ -9,8 +9,9 @@ import { STATUS_PHRASES } from './status-phrases.ts';
 /** Headers as a transport reads them: names in lower case, one pair per line of the request. */
 export type HeaderPairs = readonly (readonly [string, string])[];
 
-/** Spellings worked out so far are kept up to this number; senders choose names, so it is bounded. */
+/** Spellings worked out so far are kept, within bounds: senders choose the names. */
 const SPELLINGS_KEPT_MAX = 1_000;
+const SPELLING_KEPT_CHARS_MAX = 64;
 const spellings = new Map(HEADER_SPELLINGS);
 
 /**
@@ -21,7 +22,9 @@ export function canonicalHeaderName(lower: string): string {
   const known = spellings.get(lower);
   if (known !== undefined) return known;
   const spelling = lower.replaceAll(/(?:^|-)[a-z]/g, start => start.toUpperCase());
-  if (spellings.size < SPELLINGS_KEPT_MAX) spellings.set(lower, spelling);
+  if (spellings.size < SPELLINGS_KEPT_MAX && lower.length <= SPELLING_KEPT_CHARS_MAX) {
+    spellings.set(lower, spelling);
+  }
   return spelling;
 }
 
@@ -108,8 +111,8 @@ export interface RelayedResponseHeaders {
 }
 
 const TOKEN = /^[!#$%&'*+\-.^_`|~0-9A-Za-z]+$/;
-/** Control characters other than the tab, all of which could change how a response is read. */
-const UNSAFE_VALUE = /(?!\t)\p{Cc}/u;
+/** ASCII control characters but the tab (written as what is not one): they could change how a response is read. */
+const UNSAFE_VALUE = /[^\t -~\u0080-\uffff]/;
 
 /**
  * Response headers that go back to the sender: without framing (which ours replaces), with `Via`

@@ -17,8 +17,8 @@ export interface RequestPath {
 }
 
 const ABSOLUTE_FORM = /^(?:http|ws)s?:\/\/[^/?#]*/i;
-/** A character that no request target may hold, encoded or not. */
-const FORBIDDEN = /[\p{Cc}\\#]/u;
+/** Anything but what a raw path may hold: no control characters, backslashes or `#`. */
+const FORBIDDEN = /[^ -"$-[\]-~\u00a0-\uffff]/;
 const CONTROL = /\p{Cc}/u;
 
 /**
