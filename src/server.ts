@@ -184,7 +184,7 @@ export async function startServer(
       relay.beginDrain();
       relay.moveListeners(config.drainTimeoutMs / 4);
       const deadlineMs = clock.nowMs() + config.drainTimeoutMs;
-      while (!isEmpty() && !isStopped && clock.nowMs() < deadlineMs) await wait(DRAIN_CHECK_MS);
+      while (!isEmpty() && clock.nowMs() < deadlineMs) await wait(DRAIN_CHECK_MS);
       // What is left of answers leaves with the next turns of the loop.
       await wait(DRAIN_CHECK_MS);
       await stop();

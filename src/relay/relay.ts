@@ -212,7 +212,7 @@ export class Relay {
     }
     const offeredProtocols = headerOf(offered.request, 'sec-websocket-protocol');
     const protocol = chosenProtocol(protocols, offeredProtocols);
-    if (protocol === 'not-offered') {
+    if (protocol === NOT_OFFERED) {
       const detail = 'the subprotocol is not one that the sender offered';
       return this.#refuseDial('handshake-malformed', request, detail);
     }
@@ -412,6 +412,8 @@ function whyNobody(hybridConnection: HybridConnection, choice: ListenerChoice): 
   return hybridConnection.hasAny(choice) ? 'overloaded' : 'no-allowed-listener';
 }
 
+const NOT_OFFERED = Symbol('not offered');
+
 /**
  * The one subprotocol that both 101 answers name: the first of the listener's that the sender
  * offered. Some listeners echo the sender's whole list.
@@ -419,10 +421,10 @@ function whyNobody(hybridConnection: HybridConnection, choice: ListenerChoice): 
 function chosenProtocol(
   listeners: string | undefined,
   senders: string | undefined,
-): string | undefined | 'not-offered' {
+): string | undefined | typeof NOT_OFFERED {
   if (listeners === undefined || listeners === '') return undefined;
   const offered = new Set(tokensOf(senders ?? ''));
-  return tokensOf(listeners).find(name => offered.has(name)) ?? 'not-offered';
+  return tokensOf(listeners).find(name => offered.has(name)) ?? NOT_OFFERED;
 }
 
 function tokensOf(list: string): string[] {

@@ -1,5 +1,5 @@
 import { createHash, timingSafeEqual } from 'node:crypto';
-import type { HttpResponse, us_listen_socket, us_socket } from 'uWebSockets.js';
+import type { HttpResponse, us_listen_socket } from 'uWebSockets.js';
 import { answerHealth, writeJson, type Readiness } from './health.ts';
 import { LISTEN_EXCLUSIVE, uWS } from './uws.ts';
 
@@ -58,7 +58,7 @@ export async function openAdminPort(options: AdminPortOptions): Promise<AdminPor
   });
   if (socket === false) return undefined;
   return {
-    port: uWS.us_socket_local_port(socket as us_socket),
+    port: uWS.us_socket_local_port(socket),
     close: () => {
       app.close();
     },

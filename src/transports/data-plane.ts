@@ -32,10 +32,10 @@ export interface OpenDataPlane {
   readonly degraded: string | undefined;
   /** What uWebSockets.js may gather at most, on the one route that all WebSockets share. */
   readonly wholeMessageBytesMax: number;
-  prepare(context: us_socket_context_t): void;
-  channelSocket(onChannel: (channel: Channel) => void): UpgradedSocket;
-  remotePort(response: HttpResponse): number;
-  disarmTimeout(response: HttpResponse): void;
+  readonly prepare: (context: us_socket_context_t) => void;
+  readonly channelSocket: (onChannel: (channel: Channel) => void) => UpgradedSocket;
+  readonly remotePort: (response: HttpResponse) => number;
+  readonly disarmTimeout: (response: HttpResponse) => void;
   stats(): NativePlaneStats | undefined;
   close(): void;
 }

@@ -45,7 +45,7 @@ export class MessageChannel implements Channel, UpgradedSocket {
   }
 
   opened(ws: WebSocket<SocketData>): void {
-    this.#ws = ws as MessageWebSocket;
+    if (hasFragmentCalls(ws)) this.#ws = ws;
     this.#onChannel(this);
   }
 
@@ -127,4 +127,8 @@ export class MessageChannel implements Channel, UpgradedSocket {
     if (closedWith.code !== 1006) receiver.closed(closedWith.code, closedWith.reason);
     receiver.gone();
   }
+}
+
+function hasFragmentCalls(ws: WebSocket<SocketData>): ws is MessageWebSocket {
+  return 'sendFirstFragment' in ws;
 }

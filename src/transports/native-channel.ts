@@ -1,11 +1,12 @@
 import type { WebSocket } from 'uWebSockets.js';
-import type {
-  Channel,
-  ChannelReceiver,
-  DataOpcode,
-  DataPlane,
-  PairEnd,
-  TrafficCounters,
+import {
+  OPCODE,
+  type Channel,
+  type ChannelReceiver,
+  type DataOpcode,
+  type DataPlane,
+  type PairEnd,
+  type TrafficCounters,
 } from '../relay/ports.ts';
 import type { LegHandle, NativePlane } from './native-plane.ts';
 import type { SocketData, UpgradedSocket } from './upgraded-socket.ts';
@@ -24,15 +25,15 @@ export class NativeChannel implements Channel {
   }
 
   receive(receiver: ChannelReceiver): void {
-    let opcode = 0;
+    let opcode: DataOpcode = OPCODE.continuation;
     this.#plane.deliver(this.leg, {
       chunk(firstByte, isFirst, isLast, payload) {
-        if (isFirst) opcode = firstByte & OPCODE_BITS;
+        if (isFirst) opcode = dataOpcodeOf(firstByte);
         // A header whose payload has not come yet says nothing that the first bytes do not say.
         if (payload.length === 0 && !isLast) return;
         const fin = isLast && (firstByte & FIN) !== 0;
-        receiver.fragment(opcode as DataOpcode, fin, payload);
-        opcode = 0;
+        receiver.fragment(opcode, fin, payload);
+        opcode = OPCODE.continuation;
       },
       drain: () => receiver.drained(),
       closeFrame: (code, reason) => receiver.closed(code, reason),
@@ -113,4 +114,11 @@ export function nativeDataPlane(plane: NativePlane): DataPlane {
       );
     },
   };
+}
+
+/** Control frames do not come here, so two opcodes and the continuation are all there is. */
+function dataOpcodeOf(firstByte: number): DataOpcode {
+  const opcode = firstByte & OPCODE_BITS;
+  if (opcode === OPCODE.text || opcode === OPCODE.binary) return opcode;
+  return OPCODE.continuation;
 }

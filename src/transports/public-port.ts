@@ -1,7 +1,7 @@
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import type { us_listen_socket, us_socket, TemplatedApp } from 'uWebSockets.js';
+import type { us_listen_socket, TemplatedApp } from 'uWebSockets.js';
 import { httpRoute, type HttpRouteOptions } from './http-route.ts';
 import { LISTEN_EXCLUSIVE, uWS } from './uws.ts';
 import { webSocketRoute, type WebSocketRouteOptions } from './websocket-route.ts';
@@ -68,7 +68,7 @@ function opened(app: TemplatedApp, socket: us_listen_socket, onClose: () => void
     uWS.us_listen_socket_close(socket);
   };
   return {
-    port: uWS.us_socket_local_port(socket as us_socket),
+    port: uWS.us_socket_local_port(socket),
     stopListening,
     close: () => {
       stopListening();

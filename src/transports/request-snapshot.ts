@@ -16,10 +16,12 @@ export interface RequestSnapshot {
 export function snapshot(request: HttpRequest): RequestSnapshot {
   const headers: [string, string][] = [];
   request.forEach((name, value) => headers.push([name, value]));
+  // The addon gives undefined where there is no `?`, which its types deny.
+  const query: string | undefined = request.getQuery();
   return {
     method: request.getCaseSensitiveMethod(),
     url: request.getUrl(),
-    query: request.getQuery(),
+    query: query ?? '',
     headers,
   };
 }
