@@ -98,8 +98,10 @@ export interface ControlSocket {
 export interface HeldSender {
   /** Finishes the handshake; `opened` is not called when the sender has gone meanwhile. */
   complete(protocol: string | undefined, opened: (channel: Channel) => void): void;
-  /** Ends the handshake with any status and reason phrase. */
-  refuse(status: number, text: string, reason: RefusalReason): void;
+  /** Ends the handshake with the relay's own no. */
+  refuse(refused: Refused): void;
+  /** Ends the handshake with the listener's no: its status (200 to 999) and its words. */
+  reject(status: number, description: string): void;
 }
 
 export interface ResponseHead {

@@ -157,7 +157,7 @@ export class Relay {
     const { clock, events, limits, random } = this.#deps;
     const admitted = this.#admitSender(request, 'sender', webSocketToken(request));
     if ('reason' in admitted) {
-      sender.refuse(admitted.status, admitted.text, admitted.reason);
+      sender.refuse(admitted);
       return undefined;
     }
     const { hybridConnection } = admitted;
@@ -177,13 +177,13 @@ export class Relay {
         return { id, listener };
       },
       withdraw: id => this.#offered.delete(id),
-      refuseSender: reason => {
-        const refused = events.refused(reason, request, 'sender', undefined, hybridConnection);
-        sender.refuse(refused.status, refused.text, reason);
-      },
+      refuseSender: reason =>
+        sender.refuse(events.refused(reason, request, 'sender', undefined, hybridConnection)),
       rejectSender: (status, description) => {
-        events.senderRejected(hybridConnection, uuid, status);
-        sender.refuse(status, description, 'rejected');
+        // A status below 200 would not end the handshake: it announces that another answer follows.
+        const final = status < 200 ? 502 : status;
+        events.senderRejected(hybridConnection, uuid, final);
+        sender.reject(final, description);
       },
       completeSender: (protocol, opened) => sender.complete(protocol, opened),
       join: (senderChannel, listenerChannel) => {

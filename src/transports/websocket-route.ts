@@ -5,7 +5,7 @@ import type {
   WebSocketBehavior,
 } from 'uWebSockets.js';
 import type { RefusalReason } from '../protocol/refusals.ts';
-import { statusLineText } from '../protocol/status-line.ts';
+import { reasonPhrase } from '../protocol/relayed-headers.ts';
 import type { Channel, HeldSender, Refused, RelayRequest } from '../relay/ports.ts';
 import type { Role } from '../relay/events.ts';
 import type { DialOutcome, Relay } from '../relay/relay.ts';
@@ -147,11 +147,11 @@ class Handshake {
     const sender: HeldSender = {
       complete: (protocol, opened) =>
         // Not now: the listener's socket is corked while its own handshake is handled.
-        this.#options.outbox.put(() => {
-          if (this.#isOver) return;
-          this.#response.cork(() => this.#upgrade(this.#options.channelSocket(opened), protocol));
-        }),
-      refuse: (status, text, reason) => this.#refuseLater({ status, text, reason }),
+        this.#later(() =>
+          this.#response.cork(() => this.#upgrade(this.#options.channelSocket(opened), protocol)),
+        ),
+      refuse: refused => this.#later(() => this.#refuse(refused)),
+      reject: (status, description) => this.#later(() => this.#reject(status, description)),
     };
     rendezvous = this.#options.relay.connect(this.#request, sender);
   }
@@ -185,15 +185,20 @@ class Handshake {
     this.#response.cork(() => writeRefusal(this.#response, refused, { closeConnection: true }));
   }
 
-  #refuseLater(refused: Refused): void {
+  /** A listener's own words: its status as it is, its text as far as a status line may hold it. */
+  #reject(status: number, description: string): void {
+    this.#isOver = true;
+    const hasNoBody = status === 204 || status === 304;
+    this.#response.cork(() => {
+      this.#response.writeStatus(`${status} ${reasonPhrase(status, description)}`);
+      if (hasNoBody) this.#response.endWithoutBody(undefined, true);
+      else this.#response.end('', true);
+    });
+  }
+
+  #later(task: () => void): void {
     this.#options.outbox.put(() => {
-      if (this.#isOver) return;
-      // A listener's own words: its status as it is, its text as far as a status line may hold it.
-      this.#refuse(
-        refused.reason === 'rejected'
-          ? { ...refused, text: statusLineText(refused.text) }
-          : refused,
-      );
+      if (!this.#isOver) task();
     });
   }
 }
