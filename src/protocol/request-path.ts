@@ -37,14 +37,14 @@ export function parseRequestPath(
   const path = pathOf(rawUrl);
   if (path === undefined || path.length > PATH_CHARS_MAX || FORBIDDEN.test(path)) return undefined;
 
-  const raw = path.replace(/^\/+/, '');
+  const raw = withoutLeadingSlashes(path);
   const firstEnd = raw.indexOf('/');
   const first = percentDecode(firstEnd === -1 ? raw : raw.slice(0, firstEnd));
   if (first === undefined) return undefined;
 
   const isWebSocket = first.length === 3 && first.toLowerCase() === '$hc';
   const rawPath = isWebSocket
-    ? raw.slice(firstEnd === -1 ? raw.length : firstEnd).replace(/^\/+/, '')
+    ? withoutLeadingSlashes(firstEnd === -1 ? '' : raw.slice(firstEnd))
     : raw;
   const segments = segmentsOf(rawPath, options.encodedSlashes === 'pass');
   if (segments === undefined) return undefined;
@@ -60,6 +60,12 @@ function pathOf(rawUrl: string): string | undefined {
   const absolute = ABSOLUTE_FORM.exec(target);
   if (absolute === null) return undefined;
   return target.length === absolute[0].length ? '/' : target.slice(absolute[0].length);
+}
+
+function withoutLeadingSlashes(path: string): string {
+  let start = 0;
+  while (path.startsWith('/', start)) start += 1;
+  return path.slice(start);
 }
 
 /** Splits, decodes and folds; undefined when a segment is not acceptable. */
