@@ -71,22 +71,22 @@ export class Admissions {
     return { admitted: true, hybridConnection: created, namespace, expiresAtMs };
   }
 
-  /** A renewed token of a listener that is already in. */
+  /** A renewed token of a listener that is already in; `request` is the one it came in by. */
   renew(
     namespace: Namespace,
     hybridConnection: HybridConnection,
     token: string,
-    host: string,
+    request: RelayRequest,
   ):
     | { readonly expiresAtMs: number }
     | { readonly reason: RefusalReason; readonly detail?: string } {
-    const hostName = hostNameOf(host);
+    const hostName = hostNameOf(request.host);
     const verified = this.#verifier.verify({
       token,
       entityRules: hybridConnection.rules,
       namespaceRules: namespace.rules,
       hosts: [hostName, ...namespace.hosts],
-      segments: hybridConnection.name.toLowerCase().split('/'),
+      segments: request.path.segments,
       right: 'Listen',
       wallMs: this.#clock.wallMs(),
     });

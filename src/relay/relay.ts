@@ -391,7 +391,7 @@ export class Relay {
     hybridConnection: HybridConnection,
     token: string,
   ): { readonly expiresAtMs: number } | { readonly refused: string } {
-    const renewal = this.#admissions.renew(namespace, hybridConnection, token, request.host);
+    const renewal = this.#admissions.renew(namespace, hybridConnection, token, request);
     if (!('reason' in renewal)) return renewal;
     return { refused: this.refuse(renewal.reason, request, 'listener', renewal.detail).text };
   }
