@@ -1,13 +1,18 @@
 // npm run bench [-- SCENARIO … --quick --json --only SUBJECT,…]: see README.md beside this file.
 import { spawnSync } from 'node:child_process';
 import { parseArgs } from 'node:util';
+import { churn } from './scenarios/churn.ts';
+import { flood } from './scenarios/flood.ts';
+import { http } from './scenarios/http.ts';
+import { idle } from './scenarios/idle.ts';
 import { messages } from './scenarios/messages.ts';
-import { ROOT } from './support/process.ts';
+import { stream } from './scenarios/stream.ts';
+import { pinSelf, ROOT } from './support/process.ts';
 import type { Scenario, ScenarioOptions } from './support/scenario.ts';
 import { formatResult } from './support/table.ts';
 import type { SubjectName } from './subjects/subject.ts';
 
-const SCENARIOS: readonly Scenario[] = [messages];
+const SCENARIOS: readonly Scenario[] = [messages, stream, flood, churn, idle, http];
 const SUBJECTS: readonly SubjectName[] = [
   'halfway',
   'uws-echo',
@@ -39,6 +44,7 @@ if (values.help || unknownNames.length > 0 || unknownSubjects.length > 0) {
 }
 
 prepare();
+pinSelf();
 const options: ScenarioOptions = {
   isQuick: values.quick,
   only:

@@ -397,6 +397,9 @@ void onHandshake(Conn &conn, const char *bytes, size_t length) {
     const size_t space = conn.handshake.find(' ', 4);
     const size_t slash = conn.handshake.rfind('/', space);
     const int id = atoi(conn.handshake.c_str() + slash + 1);
+    // An earlier one of this name is closed by now.
+    auto earlier = conns.extract(id);
+    if (!earlier.empty()) graveyard.push_back(std::move(earlier.mapped()));
     auto owner = conns.extract(conn.id);
     conn.id = id;
     owner.key() = id;

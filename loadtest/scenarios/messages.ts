@@ -2,7 +2,7 @@ import { check, measure } from '../support/measure.ts';
 import type { Load, Measurement } from '../support/measure.ts';
 import { Cleanup } from '../support/cleanup.ts';
 import { PINNING } from '../support/process.ts';
-import type { Cell, Result, ScenarioOptions } from '../support/scenario.ts';
+import type { Cell, Result, Scenario, ScenarioOptions } from '../support/scenario.ts';
 import { openSessions } from '../support/sessions.ts';
 import { median, percentilesOf, spread } from '../support/statistics.ts';
 import type { SubjectName } from '../subjects/subject.ts';
@@ -103,7 +103,7 @@ async function run(options: ScenarioOptions): Promise<Result> {
   };
 }
 
-export const messages = { name: 'messages', run };
+export const messages: Scenario = { name: 'messages', run };
 
 interface Summary {
   readonly serverUs: number;

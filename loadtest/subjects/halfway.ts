@@ -4,11 +4,11 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { WebSocket } from 'ws';
 import { signToken, tokenAudience } from '../../src/auth/sign-token.ts';
-import { ANSWERING } from '../support/generator.ts';
 import type { Generator } from '../support/generator.ts';
 import { startProcess } from '../support/process.ts';
 import type { RunningProcess } from '../support/process.ts';
 import { portOf } from './port.ts';
+import { separateAnsweringId } from './subject.ts';
 import type { Subject } from './subject.ts';
 
 const KEY_NAME = 'loadtest';
@@ -55,10 +55,6 @@ export class Halfway implements Subject {
     return `/$hc/${hybridConnection}?sb-hc-action=listen&sb-hc-token=${token}`;
   }
 
-  connectPath(hybridConnection: string, id: number): string {
-    return `/$hc/${hybridConnection}/${id}?sb-hc-action=connect`;
-  }
-
   /** Opens a control channel and calls `onMessage` for whatever comes on it. */
   async listen(
     hybridConnection: string,
@@ -78,22 +74,21 @@ export class Halfway implements Subject {
   }
 
   /** Accepts every sender of `hc0`: the answering end of sender N is dialled at the generator. */
-  async acceptAll(generator: Generator): Promise<void> {
+  async prepare(generator: Generator): Promise<void> {
     await this.listen('hc0', ({ accept }) => {
       if (accept === undefined) return;
       const { pathname, search } = new URL(accept.address);
       const id = Number(pathname.split('/').at(-1));
-      generator.dial(ANSWERING + id, this.port, pathname + search);
+      generator.dial(separateAnsweringId(id), this.port, pathname + search);
     });
   }
 
-  async connectPairs(generator: Generator, count: number): Promise<void> {
-    await this.acceptAll(generator);
-    const ids = Array.from({ length: count }, (_, id) => id);
-    const opened = generator.opened(ids.flatMap(id => [id, ANSWERING + id]));
-    for (const id of ids) generator.dial(id, this.port, this.connectPath('hc0', id));
-    await opened;
-    for (const id of ids) generator.pair(id, ANSWERING + id);
+  dialPair(generator: Generator, id: number): void {
+    generator.dial(id, this.port, `/$hc/hc0/${id}?sb-hc-action=connect`);
+  }
+
+  answeringId(id: number): number {
+    return separateAnsweringId(id);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

@@ -1,11 +1,10 @@
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { ANSWERING } from '../support/generator.ts';
-import type { Generator } from '../support/generator.ts';
 import { startSilentProcess } from '../support/process.ts';
 import type { RunningProcess } from '../support/process.ts';
 import { accepting, freePort } from './port.ts';
+import { separateAnsweringId } from './subject.ts';
 import type { Subject } from './subject.ts';
 
 /**
@@ -16,18 +15,19 @@ import type { Subject } from './subject.ts';
 export function startHaproxy(mode: 'http' | 'tcp'): Subject {
   const folder = mkdtempSync(join(tmpdir(), 'halfway-haproxy-'));
   let server: RunningProcess | undefined;
+  let port = 0;
 
   async function start(backendPort: number): Promise<number> {
-    const port = await freePort();
+    const frontPort = await freePort();
     const configFile = join(folder, 'haproxy.cfg');
-    writeFileSync(configFile, configuration({ mode, port, backendPort }));
+    writeFileSync(configFile, configuration({ mode, port: frontPort, backendPort }));
     server = startSilentProcess({
       name: 'haproxy',
       command: ['haproxy', '-db', '-f', configFile],
       core: 'server',
     });
-    await accepting(port);
-    return port;
+    await accepting(frontPort);
+    return frontPort;
   }
 
   return {
@@ -36,14 +36,11 @@ export function startHaproxy(mode: 'http' | 'tcp'): Subject {
       if (server === undefined) throw new Error('HAProxy starts with its first connection');
       return server.pid;
     },
-    async connectPairs(generator: Generator, count: number) {
-      const port = await start(await generator.listen());
-      const ids = Array.from({ length: count }, (_, id) => id);
-      const opened = generator.opened(ids.flatMap(id => [id, ANSWERING + id]));
-      for (const id of ids) generator.dial(id, port, `/${ANSWERING + id}`);
-      await opened;
-      for (const id of ids) generator.pair(id, ANSWERING + id);
+    async prepare(generator) {
+      port = await start(await generator.listen());
     },
+    dialPair: (generator, id) => generator.dial(id, port, `/${separateAnsweringId(id)}`),
+    answeringId: separateAnsweringId,
     async [Symbol.asyncDispose]() {
       await server?.[Symbol.asyncDispose]();
       rmSync(folder, { recursive: true });

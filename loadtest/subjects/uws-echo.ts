@@ -14,13 +14,9 @@ export async function startUwsEcho(): Promise<Subject & { readonly port: number 
     name: 'uws-echo',
     pid: server.pid,
     port: server.found,
-    async connectPairs(generator, count) {
-      const ids = Array.from({ length: count }, (_, id) => id);
-      const opened = generator.opened(ids);
-      for (const id of ids) generator.dial(id, server.found, `/${id}`);
-      await opened;
-      for (const id of ids) generator.pair(id, id);
-    },
+    prepare: () => Promise.resolve(),
+    dialPair: (generator, id) => generator.dial(id, server.found, `/${id}`),
+    answeringId: id => id,
     [Symbol.asyncDispose]: () => server[Symbol.asyncDispose](),
   };
 }

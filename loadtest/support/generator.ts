@@ -28,7 +28,9 @@ export interface Counters {
 }
 
 type Event =
-  | { readonly event: 'open' | 'done'; readonly id: number }
+  | { readonly event: 'open'; readonly id: number }
+  /** A pair of `once` traffic is closed; one message came back if all went well. */
+  | { readonly event: 'done'; readonly id: number; readonly messages: number }
   | { readonly event: 'refused'; readonly id: number; readonly status: string }
   | { readonly event: 'closed'; readonly id: number; readonly why: string }
   | { readonly event: 'listening'; readonly port: number }
@@ -107,6 +109,7 @@ export class Generator implements AsyncDisposable {
   /** Resolves when all these sockets are open; rejects as soon as one is refused or lost. */
   async opened(ids: Iterable<number>): Promise<void> {
     const awaited = new Set(ids);
+    if (awaited.size === 0) return;
     await this.#next(event => {
       if (event.event === 'open') awaited.delete(event.id);
       if ((event.event === 'refused' || event.event === 'closed') && awaited.has(event.id)) {

@@ -23,6 +23,11 @@ export const PINNING = isPinned
   ? 'server on core 0, load on core 1'
   : `not pinned (${hasTaskset ? 'one core only' : 'taskset is missing'}): expect noise`;
 
+/** Moves the calling process off the core of the measured server. */
+export function pinSelf(): void {
+  if (isPinned) spawnSync('taskset', ['-a', '-cp', CORE_NUMBERS.load, String(process.pid)]);
+}
+
 export interface RunningProcess extends AsyncDisposable {
   readonly name: string;
   readonly pid: number;

@@ -1,5 +1,6 @@
 import { startHalfway } from '../subjects/halfway.ts';
 import { startHaproxy } from '../subjects/haproxy.ts';
+import { connectPairs } from '../subjects/subject.ts';
 import type { Subject, SubjectName } from '../subjects/subject.ts';
 import { startUwsEcho } from '../subjects/uws-echo.ts';
 import { startWsRelay } from '../subjects/ws-relay.ts';
@@ -45,7 +46,8 @@ export async function openSessions(
     options.progress(`starting ${name}`);
     const subject = cleanup.use(await STARTS[name]());
     const generator = cleanup.use(startGenerator());
-    await subject.connectPairs(generator, pairs);
+    await subject.prepare(generator);
+    await connectPairs(subject, generator, { first: 0, count: pairs });
     sessions.push({ subject, generator });
   }
   return { sessions, notes };

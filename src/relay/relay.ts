@@ -10,7 +10,7 @@ import {
 import type { RefusalReason } from '../protocol/refusals.ts';
 import { listenerFilterOf } from '../protocol/relayed-headers.ts';
 import { rejectionOf } from '../protocol/relay-url.ts';
-import { Admissions, headerOf, httpToken, webSocketToken } from './admission.ts';
+import { Admissions, httpToken, webSocketToken } from './admission.ts';
 import { ControlChannel } from './control-channel.ts';
 import type { RelayEvents, Role } from './events.ts';
 import type { HybridConnection, ListenerChoice } from './hybrid-connection.ts';
@@ -199,8 +199,8 @@ export class Relay {
     return rendezvous;
   }
 
-  /** A listener dials the address of an `accept` message, naming the subprotocols it takes. */
-  accept(request: RelayRequest, protocols: string | undefined): DialOutcome {
+  /** A listener dials the address of an `accept` message; its headers name the subprotocol it takes. */
+  accept(request: RelayRequest): DialOutcome {
     const offered = this.#findOffered(request);
     if (offered?.kind !== 'accept') return this.#refuseDial('address-unknown', request);
     const { rendezvous } = offered;
@@ -210,8 +210,7 @@ export class Relay {
       rendezvous.rejected(rejection.status, rejection.description);
       return { rejected: true };
     }
-    const offeredProtocols = headerOf(offered.request, 'sec-websocket-protocol');
-    const protocol = chosenProtocol(protocols, offeredProtocols);
+    const protocol = chosenProtocol(protocolsOf(request), protocolsOf(offered.request));
     if (protocol === NOT_OFFERED) {
       const detail = 'the subprotocol is not one that the sender offered';
       return this.#refuseDial('handshake-malformed', request, detail);
@@ -419,16 +418,21 @@ const NOT_OFFERED = Symbol('not offered');
  * offered. Some listeners echo the sender's whole list.
  */
 function chosenProtocol(
-  listeners: string | undefined,
-  senders: string | undefined,
+  listeners: readonly string[],
+  senders: readonly string[],
 ): string | undefined | typeof NOT_OFFERED {
-  if (listeners === undefined || listeners === '') return undefined;
-  const offered = new Set(tokensOf(senders ?? ''));
-  return tokensOf(listeners).find(name => offered.has(name)) ?? NOT_OFFERED;
+  if (listeners.length === 0) return undefined;
+  const offered = new Set(senders);
+  return listeners.find(name => offered.has(name)) ?? NOT_OFFERED;
 }
 
-function tokensOf(list: string): string[] {
-  return list.split(',').map(token => token.trim());
+/** Subprotocols in order; the header may be repeated (RFC 6455, section 11.3.4). */
+function protocolsOf(request: RelayRequest): string[] {
+  return request.headers
+    .filter(([name]) => name === 'sec-websocket-protocol')
+    .flatMap(([, value]) => value.split(','))
+    .map(name => name.trim())
+    .filter(name => name !== '');
 }
 
 /** A body that is at hand, as the stream that a rendezvous reads. */

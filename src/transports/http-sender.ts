@@ -176,11 +176,18 @@ export class UwsHttpSender implements HttpSender, RequestBody {
 
   #writeHead(head: ResponseHead): void {
     this.#response.writeStatus(`${head.status} ${head.reasonPhrase}`);
-    for (const [name, value] of head.headers) this.#response.writeHeader(name, value);
+    for (const [name, value] of head.headers) {
+      // uWebSockets.js writes a Date of its own with every answer and cannot be told not to.
+      if (!isDate(name)) this.#response.writeHeader(name, value);
+    }
   }
 }
 
 /** A HEAD answer may say how long the body would have been; 204 and 304 say nothing. */
 function reportedLength(head: ResponseHead, isHead: boolean): number | undefined {
   return isHead ? (head.contentLength ?? 0) : undefined;
+}
+
+function isDate(name: string): boolean {
+  return name.length === 4 && name.toLowerCase() === 'date';
 }

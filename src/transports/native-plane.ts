@@ -4,6 +4,7 @@ import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import type { HttpResponse, us_socket_context_t, WebSocket } from 'uWebSockets.js';
 import type { Clock } from '../base/clock.ts';
+import { nativePlane, type NativeBinding } from './native-binding.ts';
 import { uwsAddonPath } from './uws.ts';
 
 /**
@@ -189,26 +190,67 @@ export interface NativePlane {
   setTimeoutSeconds(response: HttpResponse, seconds: number): void;
 }
 
+export { selfTest } from './native-self-test.ts';
+
 export type NativePlaneLoad = { readonly plane: NativePlane } | { readonly unavailable: string };
 
-/** Loads the data plane, once per process; or says in one sentence why it cannot be had, and what to do. */
+/** Versions of uWebSockets.js whose sockets behave as the plane expects; its tests have run on each. */
+const UWS_VERSIONS = /^20\.51\./;
+
+const require = createRequire(import.meta.url);
+let loaded: NativePlaneLoad | undefined;
+
+/**
+ * Loads the data plane, once per process; or says in one sentence why it cannot be had, and what to do. Whether it works
+ * as well is what `selfTest` finds out.
+ */
 export function loadNativePlane(): NativePlaneLoad {
   loaded ??= load();
   return loaded;
 }
 
-let loaded: NativePlaneLoad | undefined;
-
 function load(): NativePlaneLoad {
-  void existsSync;
-  void readFileSync;
-  void createRequire;
-  void dirname;
-  void join;
-  void fileURLToPath;
-  void uwsAddonPath;
-  return { unavailable: 'The native data plane is not built: run "npm run build:native"' };
+  const version = uwsVersion();
+  if (!UWS_VERSIONS.test(version)) {
+    return unavailable(`it is not tested with uWebSockets.js ${version}; install the pinned one`);
+  }
+  const file = addonFile();
+  if (!existsSync(file)) {
+    return unavailable(
+      `it has not been built for Node ${process.versions.node}; run "npm run build:native"`,
+    );
+  }
+  let binding: NativeBinding;
+  try {
+    binding = require(file);
+  } catch (error) {
+    return unavailable(`${String(error)}; run "npm run build:native" with the Node that runs it`);
+  }
+  const missing = binding.load(uwsAddonPath);
+  if (missing !== undefined) {
+    return unavailable(`it does not find ${missing} in ${uwsAddonPath}; install the pinned one`);
+  }
+  return { plane: nativePlane(binding, NATIVE_PLANE_DEFAULTS) };
 }
+
+function unavailable(reason: string): NativePlaneLoad {
+  return { unavailable: `The native data plane cannot be used: ${reason}` };
+}
+
+/** The addon for this Node; it lies beside src/ as it does beside dist/. HALFWAY_NATIVE_BUILD=asan picks the tests' variant. */
+function addonFile(): string {
+  const variant = process.env['HALFWAY_NATIVE_BUILD'] === 'asan' ? '-asan' : '';
+  const folder = `../../native/build/${process.versions.modules}${variant}`;
+  return fileURLToPath(new URL(`${folder}/halfway_splice.node`, import.meta.url));
+}
+
+function uwsVersion(): string {
+  const file = join(dirname(require.resolve('uWebSockets.js')), 'package.json');
+  const { version }: { version?: unknown } = JSON.parse(readFileSync(file, 'utf8'));
+  return String(version);
+}
+
+const SWEEP_INTERVAL_MS = 1_000;
 
 /** Runs the plane's sweep once a second until the returned function is called. */
 export function startSweeping(plane: NativePlane, clock: Clock): () => void {
@@ -218,12 +260,4 @@ export function startSweeping(plane: NativePlane, clock: Clock): () => void {
     cancel = clock.after(SWEEP_INTERVAL_MS, sweep);
   }
   return () => cancel();
-}
-
-const SWEEP_INTERVAL_MS = 1_000;
-
-/** Relays a frame between two sockets of a throwaway server on loopback. Undefined when all is well, else what failed. */
-export async function selfTest(plane: NativePlane): Promise<string | undefined> {
-  void plane;
-  return Promise.resolve('not yet');
 }

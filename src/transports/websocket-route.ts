@@ -112,7 +112,7 @@ class Handshake {
         this.#connect();
         return;
       case 'accept':
-        this.#dial(relay.accept(request, header(request.headers, 'sec-websocket-protocol')));
+        this.#dial(relay.accept(request));
         return;
       case 'request':
         this.#dial(relay.openRequest(request));

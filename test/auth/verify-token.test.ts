@@ -106,6 +106,13 @@ describe('verify() lets in', () => {
     expect(verdictOn(tokenOf(ROOT), { entityRules: [namesake] }).ok).toBe(true);
   });
 
+  test("by the entity's rule, when one of the namespace has the same name and key", () => {
+    const narrow: SasRule = { ...ROOT, rights: ['Send'] };
+    const claim = { entityRules: [narrow], right: 'Listen' } as const;
+    expect(verdictOn(tokenOf(ROOT), claim)).toMatchObject({ reason: 'right-missing' });
+    expect(verdictOn(tokenOf(ROOT), { ...claim, right: 'Send' }).ok).toBe(true);
+  });
+
   test('whoever may manage', () => {
     const manage: SasRule = { name: 'm', rights: ['Manage'], primaryKey: 'm key' };
     expect(verdictOn(tokenOf(manage), { entityRules: [manage] }).ok).toBe(true);

@@ -183,5 +183,6 @@ describe('rejectionOf()', () => {
     expect(rejected('statusCode=403', 'a=1')).toBeUndefined();
     expect(rejectionOf({ userQuery: 'b=1&statusCode=403' }, 'a=1')).toBeUndefined();
     expect(rejectionOf({ userQuery: 'a=12&statusCode=403' }, 'a=1')).toBeUndefined();
+    expect(rejectionOf({ userQuery: 'a=1xstatusCode=403' }, 'a=1')).toBeUndefined();
   });
 });

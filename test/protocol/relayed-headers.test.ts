@@ -156,6 +156,7 @@ describe('responseHeadersOf()', () => {
     expect(
       written([
         ['Content-Length', '42'],
+        ['content-length', '43'],
         ['transfer-encoding', 'chunked'],
         ['Connection', 'close, X-Hop'],
         ['x-hop', '1'],

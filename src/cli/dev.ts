@@ -1,0 +1,135 @@
+import { randomBytes } from 'node:crypto';
+import { readFileSync } from 'node:fs';
+import type { Config } from '../config/options.ts';
+import { isLoopback } from '../config/parsers.ts';
+import { formatConnectionString } from '../protocol/connection-string.ts';
+import { RIGHTS, type NamespaceDescription, type SasRule } from '../protocol/resources.ts';
+import { CommandError, EXIT, messageOf, type ExitCode } from './command-error.ts';
+import { wantsColour, type CommandContext } from './context.ts';
+import { runServer } from './run-server.ts';
+import { loadServerConfig } from './server-config.ts';
+import type { ServerFlags } from './server-flags.ts';
+
+/** The rule that Azure makes in every new namespace. */
+const RULE_NAME = 'RootManageSharedAccessKey';
+const NAMESPACE_NAME = 'localhost';
+const KEY_BYTES = 32;
+const KEY_CHARS_MAX = 256;
+
+/** `halfway dev`: the same relay on loopback, with everything made up that is not given. */
+export async function runDev(
+  flags: ServerFlags,
+  options: { readonly keyFile?: string; readonly quiet?: boolean },
+  context: CommandContext,
+): Promise<ExitCode> {
+  const isTerminal = context.stdout.isTTY === true;
+  const withFormat = isTerminal ? { ...DEV_TERMINAL, ...context.env } : context.env;
+  const loaded = loadServerConfig('dev', flags, { ...context, env: withFormat });
+  const { config, rule } = withDevRule(loaded.config, devKey(options.keyFile, context));
+  return runServer(
+    {
+      config,
+      warnings: loaded.warnings,
+      onListening: ports => {
+        if (options.quiet === true) return;
+        const terminal = isTerminal ? context.stdout : context.stderr;
+        const bold = (text: string): string =>
+          wantsColour(context, terminal) ? `\u001b[1m${text}\u001b[22m` : text;
+        terminal.write(welcome({ ...ports, config, rule, bold, invocation: context.invocation }));
+      },
+    },
+    context,
+  );
+}
+
+/** On a terminal the log is for people; a variable or flag that says otherwise wins. */
+const DEV_TERMINAL = { HALFWAY_LOG_FORMAT: 'pretty' };
+
+/** A key that others know from the documentation would be no key, so it is random unless one is given. */
+function devKey(file: string | undefined, { env }: CommandContext): string {
+  const [text = '', fileOfVariable = ''] = [env['HALFWAY_DEV_KEY'], env['HALFWAY_DEV_KEY_FILE']];
+  const keyFile = file ?? (text === '' && fileOfVariable !== '' ? fileOfVariable : undefined);
+  const key = keyFile === undefined ? text : keyFrom(keyFile);
+  if (keyFile === undefined && key === '') return randomBytes(KEY_BYTES).toString('base64');
+  if (key.length > 0 && key.length <= KEY_CHARS_MAX && !/[;\s]/.test(key)) return key;
+  throw new CommandError(
+    `Cannot use the key: it must have 1 to ${KEY_CHARS_MAX} characters, no space and no ";"`,
+    EXIT.config,
+  );
+}
+
+function keyFrom(file: string): string {
+  try {
+    return readFileSync(file, 'utf8').replace(/\r?\n$/, '');
+  } catch (error) {
+    throw new CommandError(`Cannot read the key: ${messageOf(error)}`, EXIT.config);
+  }
+}
+
+/** Sees to it that one namespace answers to localhost and has a rule with all rights. */
+function withDevRule(
+  config: Config,
+  key: string,
+): { readonly config: Config; readonly rule: SasRule } {
+  const found = config.namespaces.find(answersToLocalhost);
+  const known = found?.authorizationRules.find(
+    ({ name }) => name.toLowerCase() === RULE_NAME.toLowerCase(),
+  );
+  if (known !== undefined) return { config, rule: known };
+  const rule: SasRule = { name: RULE_NAME, rights: RIGHTS, primaryKey: key };
+  const home: NamespaceDescription = found ?? {
+    name: NAMESPACE_NAME,
+    hosts: config.namespaces.length === 0 ? [] : ['localhost'],
+    authorizationRules: [],
+    hybridConnections: [],
+  };
+  const widened = { ...home, authorizationRules: [...home.authorizationRules, rule] };
+  const others = config.namespaces.filter(namespace => namespace !== found);
+  return { config: { ...config, namespaces: [widened, ...others] }, rule };
+}
+
+function answersToLocalhost({ hosts }: NamespaceDescription): boolean {
+  return hosts.length === 0 || hosts.includes('localhost');
+}
+
+/** What to copy, for a newcomer's first two minutes. */
+function welcome(what: {
+  readonly config: Config;
+  readonly rule: SasRule;
+  readonly port: number;
+  readonly adminPort: number;
+  readonly invocation: string;
+  readonly bold: (text: string) => string;
+}): string {
+  const { config, rule, port, adminPort, invocation, bold } = what;
+  const connectionString = formatConnectionString({
+    endpoint: { scheme: 'sb', host: 'localhost', port },
+    sharedAccessKeyName: rule.name,
+    sharedAccessKey: rule.primaryKey,
+  });
+  const tls = config.tlsCert === undefined ? '' : ' --tls';
+  const adminHost = isLoopback(config.adminHost) ? config.adminHost : 'localhost';
+  const shown = adminHost.includes(':') ? `[${adminHost}]` : adminHost;
+  const open = isLoopback(config.host)
+    ? ''
+    : `\n  Other machines can reach this relay (${config.host}), and the key below opens it.\n`;
+  return `
+  ${bold('Halfway is running.')} Hybrid connections come into being when a listener opens them.
+${open}
+  Connection string
+    ${connectionString}
+
+  A listener that echoes, in a second terminal
+    export HALFWAY_CONNECTION_STRING='${connectionString}'
+    ${bold(`${invocation} listen hello${tls}`)}
+
+  A sender, in a third
+    export HALFWAY_CONNECTION_STRING='${connectionString}'
+    ${bold(`${invocation} connect hello --text${tls}`)}
+    ${bold(`${invocation} request hello -d 'Good morning'${tls}`)}
+
+  Status page
+    http://${shown}:${adminPort}/status
+
+`;
+}
