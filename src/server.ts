@@ -97,6 +97,8 @@ export async function startServer(
       controlMessageBytesMax: config.controlMessageBytesMax,
       wholeMessageBytesMax: dataPlane.wholeMessageBytesMax,
       keepAliveMs: config.keepAliveMs,
+      dialElsewhere: () => undefined,
+      reportBug: bug => log.error({ err: bug }, 'bug'),
       prepare: dataPlane.prepare,
       channelSocket: dataPlane.channelSocket,
     },

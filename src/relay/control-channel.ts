@@ -1,11 +1,9 @@
 import type { CancelTimer, Clock } from '../base/clock.ts';
-import { parseListenerMessage, type ListenerMessage } from '../protocol/control-messages.ts';
+import { parseListenerMessage } from '../protocol/control-messages.ts';
 import { closeReason } from '../protocol/refusals.ts';
 import type { RelayEvents } from './events.ts';
 import type { HybridConnection } from './hybrid-connection.ts';
-import type { ControlSocket } from './ports.ts';
-
-type ResponseMessage = Extract<ListenerMessage, { type: 'response' }>;
+import type { ControlSocket, ListenerResponse, Pending, ReachableListener } from './ports.ts';
 
 /**
  * One listener's control channel.
@@ -18,7 +16,7 @@ type ResponseMessage = Extract<ListenerMessage, { type: 'response' }>;
  */
 type State =
   | { readonly phase: 'idle' }
-  | { readonly phase: 'body-due'; readonly response: ResponseMessage }
+  | { readonly phase: 'body-due'; readonly response: ListenerResponse }
   | { readonly phase: 'closed' };
 
 export type DisconnectReason =
@@ -29,12 +27,6 @@ export type DisconnectReason =
   | 'draining'
   | 'message-too-big';
 
-/** Something put before this listener that it has not settled yet. */
-export interface Pending {
-  /** The control channel ended first. */
-  listenerLost(listener: ControlChannel): void;
-}
-
 /** What a renewed token is worth: until when, or why it is refused. */
 export type Renewal = { readonly expiresAtMs: number } | { readonly refused: string };
 
@@ -44,13 +36,15 @@ export interface ControlChannelDeps {
   readonly tokenGraceMs: number;
   /** Checks a `renewToken` for this listener. */
   readonly renew: (token: string) => Renewal;
+  /** For an answer to a request that is not from this node; false: it is from nowhere. */
+  readonly answerElsewhere: (response: ListenerResponse, body: Uint8Array) => boolean;
   /** Called once, when the channel has ended for whatever reason. */
   readonly onEnd: (listener: ControlChannel, reason: DisconnectReason) => void;
 }
 
 const NOTHING = new Uint8Array(0);
 
-export class ControlChannel {
+export class ControlChannel implements ReachableListener {
   readonly hybridConnection: HybridConnection;
   /** The GUID part of the id it connected with, lower case; libraries reuse it when they reconnect. */
   readonly listenerId: string;
@@ -155,19 +149,20 @@ export class ControlChannel {
     this.#deps.onEnd(this, this.#closing ?? (code === 1006 ? 'lost' : 'closed-by-listener'));
     const pending = [...this.#pending];
     this.#pending.clear();
-    for (const one of pending) one.listenerLost(this);
+    for (const one of pending) one.listenerLost();
   }
 
-  #requestOf(response: ResponseMessage): ReturnType<HybridConnection['requests']['get']> {
+  #requestOf(response: ListenerResponse): ReturnType<HybridConnection['requests']['get']> {
     // By hybrid connection, not by channel: after a reconnect listeners answer on the new channel.
     return this.hybridConnection.requests.get(response.requestId);
   }
 
-  #answer(response: ResponseMessage, body: Uint8Array): void {
+  #answer(response: ListenerResponse, body: Uint8Array): void {
     const request = this.#requestOf(response);
-    if (request === undefined) {
+    if (request !== undefined) request.answerInline(response, body);
+    else if (!this.#deps.answerElsewhere(response, body)) {
       this.#deps.events.messageIgnored('unknown-request', this, 'late, repeated or never asked');
-    } else request.answerInline(response, body);
+    }
   }
 
   #renew(token: string): void {

@@ -1,14 +1,14 @@
 import type { ListenerFilter } from '../protocol/relayed-headers.ts';
 import type { HybridConnectionDescription, SasRule } from '../protocol/resources.ts';
 import type { ControlChannel } from './control-channel.ts';
-import type { Randomness, TrafficCounters } from './ports.ts';
+import type { Randomness, ReachableListener, TrafficCounters } from './ports.ts';
 import type { RelayedRequest } from './relayed-request.ts';
 
 /** Which listeners come into question for a sender. */
 export interface ListenerChoice {
   readonly filter?: ListenerFilter;
   /** Those that had their turn. */
-  readonly except?: ReadonlySet<ControlChannel>;
+  readonly except?: ReadonlySet<ReachableListener>;
 }
 
 /** One named meeting point: its listeners, the choice among them, and its traffic. */
@@ -23,7 +23,9 @@ export class HybridConnection {
   /** Requests a listener may still answer, by the id it was given. */
   readonly requests = new Map<string, RelayedRequest>();
   joinedPairs = 0;
-  readonly #listeners: ControlChannel[] = [];
+  #listeners: readonly ControlChannel[] = [];
+  #elsewhere: readonly ReachableListener[] = [];
+  #all: readonly ReachableListener[] = [];
 
   constructor(namespace: string, description: HybridConnectionDescription, createdAtMs: number) {
     this.namespace = namespace;
@@ -34,17 +36,34 @@ export class HybridConnection {
     this.createdAtMs = createdAtMs;
   }
 
+  /** Those on this node. */
   get listeners(): readonly ControlChannel[] {
     return this.#listeners;
   }
 
+  /** All that senders may be put before, on whatever node. */
+  get reachable(): readonly ReachableListener[] {
+    return this.#all;
+  }
+
   add(listener: ControlChannel): void {
-    this.#listeners.push(listener);
+    this.#listeners = [...this.#listeners, listener];
+    this.#join();
   }
 
   remove(listener: ControlChannel): void {
-    const index = this.#listeners.indexOf(listener);
-    if (index !== -1) this.#listeners.splice(index, 1);
+    this.#listeners = this.#listeners.filter(one => one !== listener);
+    this.#join();
+  }
+
+  /** Replaces what is known of listeners on other nodes. */
+  setElsewhere(listeners: readonly ReachableListener[]): void {
+    this.#elsewhere = listeners;
+    this.#join();
+  }
+
+  #join(): void {
+    this.#all = [...this.#listeners, ...this.#elsewhere];
   }
 
   hasAny(choice: ListenerChoice): boolean {
@@ -55,7 +74,7 @@ export class HybridConnection {
    * The listener for the next sender: the less busy of two drawn at random, which is nearly as even
    * as asking everybody and keeps a slow one from piling up. Undefined when none is left.
    */
-  choose(random: Randomness, choice: ListenerChoice = {}): ControlChannel | undefined {
+  choose(random: Randomness, choice: ListenerChoice = {}): ReachableListener | undefined {
     const candidates = this.#candidates(choice);
     const count = candidates.length;
     if (count <= 1) return candidates[0];
@@ -67,16 +86,14 @@ export class HybridConnection {
     return other.outstanding < one.outstanding ? other : one;
   }
 
-  #candidates({ filter, except }: ListenerChoice): readonly ControlChannel[] {
+  #candidates({ filter, except }: ListenerChoice): readonly ReachableListener[] {
     const isFiltered = filter?.allowed !== undefined || filter?.disallowed !== undefined;
-    if (!isFiltered && (except === undefined || except.size === 0)) return this.#listeners;
-    return this.#listeners.filter(
-      listener => isMet(filter, listener) && except?.has(listener) !== true,
-    );
+    if (!isFiltered && (except === undefined || except.size === 0)) return this.#all;
+    return this.#all.filter(listener => isMet(filter, listener) && except?.has(listener) !== true);
   }
 }
 
-function isMet(filter: ListenerFilter | undefined, listener: ControlChannel): boolean {
+function isMet(filter: ListenerFilter | undefined, listener: ReachableListener): boolean {
   if (filter?.disallowed?.has(listener.listenerId) === true) return false;
   return filter?.allowed === undefined || filter.allowed.has(listener.listenerId);
 }

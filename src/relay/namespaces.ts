@@ -29,6 +29,11 @@ export class Namespace {
     return this.#byKey.size;
   }
 
+  /** The hybrid connection of exactly this name, in whatever case. */
+  named(name: string): HybridConnection | undefined {
+    return this.#byKey.get(entityKey(name));
+  }
+
   /** The hybrid connection whose name is the longest prefix of the path, by segments. */
   find(segments: readonly string[]): HybridConnection | undefined {
     for (const key of candidateKeys(segments)) {
@@ -62,6 +67,10 @@ export class NamespaceTable {
       for (const host of namespace.hosts) this.#byHost.set(host, namespace);
     }
     this.#anyHost = this.all.find(namespace => namespace.hosts.length === 0);
+  }
+
+  named(name: string): Namespace | undefined {
+    return this.all.find(namespace => namespace.name === name);
   }
 
   /** @param hostName lower case, without port. */

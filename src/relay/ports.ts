@@ -1,5 +1,6 @@
 // What the core asks of the outside, in its own words. Transports implement it; tests have doubles.
-import type { RemoteEndpoint } from '../protocol/control-messages.ts';
+import type { ListenerMessage, RemoteEndpoint } from '../protocol/control-messages.ts';
+import type { RendezvousId } from '../protocol/ids.ts';
 import type { HeaderPairs } from '../protocol/relayed-headers.ts';
 import type { RefusalReason } from '../protocol/refusals.ts';
 import type { RelayQuery } from '../protocol/relay-url.ts';
@@ -83,6 +84,56 @@ export interface DataPlane {
     onEnd: (end: PairEnd) => void,
   ): boolean;
 }
+
+/** Something put before a listener that it has not settled yet. */
+export interface Pending {
+  /** What the listener will dial or answer with. */
+  readonly id: RendezvousId;
+  /** Its control channel ended first, or it never got what was put before it. */
+  listenerLost(): void;
+}
+
+/** A listener that senders can be put before: on this node or on another. */
+export interface ReachableListener {
+  /** The GUID part of the id it connected with, lower case; libraries reuse it when they reconnect. */
+  readonly listenerId: string;
+  /** What rendezvous addresses for it begin with. */
+  readonly origin: string;
+  /** How many offers and requests from here it has not settled; the measure of how busy it is. */
+  readonly outstanding: number;
+  /** False: too much waits for it already, or it is going; nothing was sent. */
+  offer(pending: Pending, text: string, body?: Uint8Array): boolean;
+  settled(pending: Pending): void;
+}
+
+/** What a listener that wants to come in is asked for among all nodes: one of the places there are. */
+export interface Claim {
+  readonly namespace: string;
+  readonly hybridConnection: string;
+  readonly listenerId: string;
+  readonly origin: string;
+}
+
+/** The other nodes, as the core sees them. */
+export interface Cluster {
+  /** This node's tag in the ids it makes. */
+  readonly nodeTag: string;
+  /** `decided` is called once, now or later; whoever got a place gives it back by `release`. */
+  claim(claim: Claim, decided: (place: ClaimedPlace | ClaimRefusal) => void): void;
+  /** A listener here answers a request that is not from here. False: it is from nowhere. */
+  answerElsewhere(response: ListenerResponse, body: Uint8Array): boolean;
+}
+
+export type ClaimRefusal = 'listeners-max' | 'overloaded';
+
+export interface ClaimedPlace {
+  /** The control channel that the place was claimed for is open: offers may be put before it. */
+  opened(listener: ReachableListener): void;
+  /** Safe to call twice, also before `opened`. */
+  release(): void;
+}
+
+export type ListenerResponse = Extract<ListenerMessage, { readonly type: 'response' }>;
 
 /** A listener's control WebSocket, as its `ControlChannel` uses it. */
 export interface ControlSocket {

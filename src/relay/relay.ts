@@ -10,7 +10,7 @@ import {
 import type { RefusalReason } from '../protocol/refusals.ts';
 import { listenerFilterOf } from '../protocol/relayed-headers.ts';
 import { rejectionOf } from '../protocol/relay-url.ts';
-import { Admissions, httpToken, webSocketToken } from './admission.ts';
+import { Admissions, type Admission, httpToken, webSocketToken } from './admission.ts';
 import { ControlChannel } from './control-channel.ts';
 import type { RelayEvents, Role } from './events.ts';
 import type { HybridConnection, ListenerChoice } from './hybrid-connection.ts';
@@ -19,11 +19,16 @@ import { acceptMessage, requestMessage, requestPointer } from './listener-messag
 import type { Namespace, NamespaceTable } from './namespaces.ts';
 import type {
   Channel,
+  ClaimedPlace,
+  ClaimRefusal,
+  Cluster,
   ControlSocket,
   DataPlane,
   HeldSender,
   HttpSender,
+  ListenerResponse,
   Randomness,
+  ReachableListener,
   Refused,
   RelayRequest,
   RequestBody,
@@ -39,6 +44,8 @@ export interface RelayDeps {
   readonly random: Randomness;
   readonly events: RelayEvents;
   readonly dataPlane: DataPlane;
+  /** Undefined: this node is all there is. */
+  readonly cluster?: Cluster;
   readonly limits: RelayLimits;
   readonly autoCreate: boolean;
 }
@@ -46,13 +53,20 @@ export interface RelayDeps {
 /** A listener that may come in: call `open` once its WebSocket is open. */
 export interface AdmittedListener {
   open(socket: ControlSocket): ControlChannel;
+  /** It went away before its WebSocket was open. */
+  abandon(): void;
 }
 
 /** A dialled rendezvous that may be opened: echo `protocol`, then hand over the channel. */
 export interface AdmittedDial {
   readonly protocol: string | undefined;
   opened(channel: Channel): void;
+  /** The listener went away before its WebSocket was open. */
+  abandon(): void;
 }
+
+/** What a listener dials an address for. */
+export type DialAction = 'accept' | 'request';
 
 export type DialOutcome =
   | { readonly dial: AdmittedDial }
@@ -91,9 +105,11 @@ export class Relay {
   #senders = 0;
   #waiting = 0;
   #isDraining = false;
+  readonly #nodeTag: string;
 
   constructor(deps: RelayDeps) {
     this.#deps = deps;
+    this.#nodeTag = deps.cluster?.nodeTag ?? '';
     this.#admissions = new Admissions(deps.namespaces, deps.verifier, deps.clock, {
       autoCreate: deps.autoCreate,
       hybridConnectionsMax: deps.limits.hybridConnectionsMax,
@@ -113,19 +129,45 @@ export class Relay {
     return this.#waiting;
   }
 
-  listen(request: RelayRequest): AdmittedListener | Refused {
-    const { clock, events, limits, random } = this.#deps;
-    if (this.#isDraining) return this.refuse('draining', request, 'listener');
+  /** `decided` is called once: now, or, in a cluster, when a place has been claimed. */
+  listen(request: RelayRequest, decided: (outcome: AdmittedListener | Refused) => void): void {
+    const { cluster, events, limits, random } = this.#deps;
+    if (this.#isDraining) {
+      decided(this.refuse('draining', request, 'listener'));
+      return;
+    }
     const admission = this.#admissions.admit(request, 'Listen', webSocketToken(request));
     if (!admission.admitted) {
-      return this.refuse(admission.reason, request, 'listener', admission.detail);
+      decided(this.refuse(admission.reason, request, 'listener', admission.detail));
+      return;
     }
-    const { hybridConnection, namespace, expiresAtMs } = admission;
-    if (hybridConnection.listeners.length >= limits.listenersMax) {
-      const detail = `at most ${limits.listenersMax}`;
-      return events.refused('listeners-max', request, 'listener', detail, hybridConnection);
-    }
+    const { hybridConnection } = admission;
     const listenerId = (leadingUuid(request.query.id) ?? random.uuid()).toLowerCase();
+    const proceed = (place: ClaimedPlace | ClaimRefusal): void => {
+      const detail = place === 'listeners-max' ? `at most ${limits.listenersMax}` : undefined;
+      decided(
+        typeof place === 'string'
+          ? events.refused(place, request, 'listener', detail, hybridConnection)
+          : this.#admittedListener(request, admission, listenerId, place),
+      );
+    };
+    if (cluster === undefined) {
+      const isFull = hybridConnection.listeners.length >= limits.listenersMax;
+      proceed(isFull ? 'listeners-max' : NO_PLACE_TO_RELEASE);
+      return;
+    }
+    const { namespace, name } = hybridConnection;
+    const { origin } = request;
+    cluster.claim({ namespace, hybridConnection: name, listenerId, origin }, proceed);
+  }
+
+  #admittedListener(
+    request: RelayRequest,
+    { hybridConnection, namespace, expiresAtMs }: Extract<Admission, { admitted: true }>,
+    listenerId: string,
+    place: ClaimedPlace,
+  ): AdmittedListener {
+    const { clock, cluster, events, limits } = this.#deps;
     return {
       open: socket => {
         const listener = new ControlChannel(
@@ -137,19 +179,37 @@ export class Relay {
             events,
             tokenGraceMs: limits.tokenGraceMs,
             renew: token => this.#renew(request, namespace, hybridConnection, token),
+            answerElsewhere: (response, body) => cluster?.answerElsewhere(response, body) ?? false,
             onEnd: (ended, reason) => {
               hybridConnection.remove(ended);
               this.#listeners.delete(ended);
+              place.release();
               events.listenerEnded(ended, reason);
             },
           },
         );
         hybridConnection.add(listener);
         this.#listeners.add(listener);
+        place.opened(listener);
         events.listenerRegistered(listener, request);
         return listener;
       },
+      abandon: () => place.release(),
     };
+  }
+
+  /** A listener on another node answers a request of this one. False: it is over, or never was. */
+  answerFromElsewhere(
+    from: { readonly namespace: string; readonly hybridConnection: string },
+    response: ListenerResponse,
+    body: Uint8Array,
+  ): boolean {
+    const request = this.#deps.namespaces
+      .named(from.namespace)
+      ?.named(from.hybridConnection)
+      ?.requests.get(response.requestId);
+    request?.answerInline(response, body);
+    return request !== undefined;
   }
 
   /** Puts a sender before a listener. The transport reports `senderGone` when its socket ends early. */
@@ -167,14 +227,15 @@ export class Relay {
     this.#senders += 1;
     this.#waiting += 1;
     const rendezvous: Rendezvous = new Rendezvous(clock, limits.acceptTimeoutMs, {
-      offer: (pending, except) => {
-        const id = formatRendezvousId(uuid, random.secretHex());
+      offer: (listenerLost, except) => {
+        const id = formatRendezvousId(uuid, random.secretHex(), this.#nodeTag);
+        const pending = { id, listenerLost };
         const listener = this.#offer(hybridConnection, { filter, except }, chosen =>
           chosen.offer(pending, acceptMessage(request, chosen.origin, id)),
         );
         if (listener === undefined) return undefined;
         this.#offered.set(id, { kind: 'accept', rendezvous, request });
-        return { id, listener };
+        return { pending, listener };
       },
       withdraw: id => this.#offered.delete(id),
       refuseSender: reason =>
@@ -217,7 +278,11 @@ export class Relay {
     }
     if (!rendezvous.dialled()) return this.#refuseDial('address-unknown', request);
     return {
-      dial: { protocol, opened: channel => rendezvous.listenerOpened(channel, protocol) },
+      dial: {
+        protocol,
+        opened: channel => rendezvous.listenerOpened(channel, protocol),
+        abandon: () => rendezvous.listenerGone(),
+      },
     };
   }
 
@@ -230,7 +295,11 @@ export class Relay {
     // Single use: from here on the address is worthless.
     this.#offered.delete(offered.relayed.id);
     return {
-      dial: { protocol: undefined, opened: channel => offered.relayed.dialled(channel) },
+      dial: {
+        protocol: undefined,
+        opened: channel => offered.relayed.dialled(channel),
+        abandon: () => offered.relayed.refuse('listener-lost'),
+      },
     };
   }
 
@@ -245,7 +314,7 @@ export class Relay {
     return {
       relay: (sender, body) => {
         const relayed = this.#relayed(request, method, sender, hybridConnection);
-        const message = (chosen: ControlChannel, hasBody: boolean): string =>
+        const message = (chosen: ReachableListener, hasBody: boolean): string =>
           requestMessage(request, chosen.origin, relayed.id, {
             method,
             stripAuthorization,
@@ -316,8 +385,8 @@ export class Relay {
   #offer(
     hybridConnection: HybridConnection,
     choice: ListenerChoice,
-    put: (listener: ControlChannel) => boolean,
-  ): ControlChannel | undefined {
+    put: (listener: ReachableListener) => boolean,
+  ): ReachableListener | undefined {
     const { random } = this.#deps;
     const first = hybridConnection.choose(random, choice);
     if (first === undefined || put(first)) return first;
@@ -339,6 +408,7 @@ export class Relay {
     const id = formatRendezvousId(
       leadingUuid(request.query.id) ?? random.uuid(),
       random.secretHex(),
+      this.#nodeTag,
     );
     const startedAtMs = clock.nowMs();
     const relayed = new RelayedRequest(clock, sender, {
@@ -405,9 +475,12 @@ export class Relay {
   }
 }
 
+/** Without a cluster the hybrid connection's own list is all that counts. */
+const NO_PLACE_TO_RELEASE: ClaimedPlace = { opened: () => {}, release: () => {} };
+
 /** Why nobody could be asked: no listener, none that the sender wants, or all of them crowded. */
 function whyNobody(hybridConnection: HybridConnection, choice: ListenerChoice): RefusalReason {
-  if (hybridConnection.listeners.length === 0) return 'no-listener';
+  if (hybridConnection.reachable.length === 0) return 'no-listener';
   return hybridConnection.hasAny(choice) ? 'overloaded' : 'no-allowed-listener';
 }
 

@@ -1,10 +1,9 @@
 import type { Clock } from '../base/clock.ts';
 import { IdleTimer } from '../base/idle-timer.ts';
-import { parseListenerMessage, type ListenerMessage } from '../protocol/control-messages.ts';
+import { parseListenerMessage } from '../protocol/control-messages.ts';
 import { reasonPhrase, responseHeadersOf } from '../protocol/relayed-headers.ts';
 import type { RefusalReason } from '../protocol/refusals.ts';
 import type { RendezvousId } from '../protocol/ids.ts';
-import type { ControlChannel, Pending } from './control-channel.ts';
 import { LISTENER_LOSS_GRACE_MS, type RelayLimits } from './limits.ts';
 import {
   OPCODE,
@@ -12,13 +11,14 @@ import {
   type ChannelReceiver,
   type DataOpcode,
   type HttpSender,
+  type ListenerResponse,
+  type Pending,
+  type ReachableListener,
   type Refused,
   type RequestBody,
   type ResponseHead,
   type TrafficCounters,
 } from './ports.ts';
-
-type ResponseMessage = Extract<ListenerMessage, { type: 'response' }>;
 
 /**
  * One HTTP request carried to a listener and back.
@@ -81,7 +81,7 @@ export class RelayedRequest implements Pending {
   readonly #options: RelayedRequestOptions;
   #state: State = { phase: 'offered', inline: true };
   #timer: IdleTimer;
-  #control: ControlChannel | undefined;
+  #listener: ReachableListener | undefined;
   /** For a request that was offered by address only: what the listener fetches. */
   #toFetch: { readonly json: string; readonly body: RequestBody } | undefined;
 
@@ -95,17 +95,22 @@ export class RelayedRequest implements Pending {
   }
 
   /** False: the listener's control channel takes no more. */
-  offerInline(control: ControlChannel, json: string, body: Uint8Array | undefined): boolean {
-    if (!control.offer(this, json, body)) return false;
-    this.#control = control;
+  offerInline(listener: ReachableListener, json: string, body: Uint8Array | undefined): boolean {
+    if (!listener.offer(this, json, body)) return false;
+    this.#listener = listener;
     if (body !== undefined) this.#countToListener(body.length);
     return true;
   }
 
   /** Offers an address; the request itself, as `json` and `body`, waits for the listener to dial. */
-  offerAddress(control: ControlChannel, pointer: string, json: string, body: RequestBody): boolean {
-    if (!control.offer(this, pointer)) return false;
-    this.#control = control;
+  offerAddress(
+    listener: ReachableListener,
+    pointer: string,
+    json: string,
+    body: RequestBody,
+  ): boolean {
+    if (!listener.offer(this, pointer)) return false;
+    this.#listener = listener;
     this.#toFetch = { json, body };
     this.#state = { phase: 'offered', inline: false };
     this.#restartTimer(this.#options.limits.acceptTimeoutMs, 'listener-silent');
@@ -142,7 +147,7 @@ export class RelayedRequest implements Pending {
   }
 
   /** The answer came whole, on a control channel. */
-  answerInline(response: ResponseMessage, body: Uint8Array): void {
+  answerInline(response: ListenerResponse, body: Uint8Array): void {
     if (this.#state.phase === 'answering' || this.#state.phase === 'done') return;
     const head = this.#headOf(response, body.length > 0);
     if (head === undefined) return;
@@ -163,7 +168,7 @@ export class RelayedRequest implements Pending {
   }
 
   listenerLost(): void {
-    this.#control = undefined;
+    this.#listener = undefined;
     if (this.#state.phase !== 'offered') return;
     // Libraries reconnect at once and answer on the new channel, so the request is not over yet.
     this.#restartTimer(
@@ -280,7 +285,7 @@ export class RelayedRequest implements Pending {
   }
 
   /** The head to write, or undefined when the answer was refused because of it. */
-  #headOf(response: ResponseMessage, hasBody: boolean): ResponseHead | undefined {
+  #headOf(response: ListenerResponse, hasBody: boolean): ResponseHead | undefined {
     const { statusCode, statusDescription } = response;
     if (!Number.isInteger(statusCode) || statusCode < 200 || statusCode > 599) {
       this.#fail('response-invalid', `status ${statusCode} is not between 200 and 599`);
@@ -317,7 +322,7 @@ export class RelayedRequest implements Pending {
     const state = this.#state;
     this.#state = { phase: 'done' };
     this.#timer.stop();
-    this.#control?.settled(this);
+    this.#listener?.settled(this);
     this.#toFetch = undefined;
     this.#options.onDone(status);
     if (state.phase === 'dialled' || state.phase === 'answering') {

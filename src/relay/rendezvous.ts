@@ -2,9 +2,8 @@ import { unreachable } from '../base/assert.ts';
 import type { CancelTimer, Clock } from '../base/clock.ts';
 import type { RendezvousId } from '../protocol/ids.ts';
 import type { RefusalReason } from '../protocol/refusals.ts';
-import type { ControlChannel, Pending } from './control-channel.ts';
 import { LISTENER_LOSS_GRACE_MS } from './limits.ts';
-import type { Channel } from './ports.ts';
+import type { Channel, Pending, ReachableListener } from './ports.ts';
 
 /**
  * One sender's wait for its listener.
@@ -48,13 +47,16 @@ export function advance(phase: RendezvousPhase, event: RendezvousEvent): Rendezv
   }
 }
 
+/** An address that is before a listener. */
+export interface Offer {
+  readonly pending: Pending;
+  readonly listener: ReachableListener;
+}
+
 /** What happens outside when a rendezvous moves; `relay.ts` performs it. */
 export interface RendezvousActions {
   /** Puts a fresh address before a listener that has not had its turn; undefined when none is left. */
-  offer(
-    pending: Pending,
-    tried: ReadonlySet<ControlChannel>,
-  ): { id: RendezvousId; listener: ControlChannel } | undefined;
+  offer(listenerLost: () => void, tried: ReadonlySet<ReachableListener>): Offer | undefined;
   /** Makes an address worthless. */
   withdraw(id: RendezvousId): void;
   refuseSender(reason: RefusalReason): void;
@@ -71,13 +73,13 @@ export interface RendezvousActions {
  */
 const OFFER_SHARE = 1 / 3;
 
-export class Rendezvous implements Pending {
+export class Rendezvous {
   readonly #clock: Clock;
   readonly #actions: RendezvousActions;
   readonly #acceptTimeoutMs: number;
-  readonly #tried = new Set<ControlChannel>();
+  readonly #tried = new Set<ReachableListener>();
   #phase: RendezvousPhase = 'waiting';
-  #offered: { id: RendezvousId; listener: ControlChannel } | undefined;
+  #offered: Offer | undefined;
   #listenerChannel: Channel | undefined;
   #cancelDeadline: CancelTimer = () => {};
   #cancelNext: CancelTimer = () => {};
@@ -112,6 +114,13 @@ export class Rendezvous implements Pending {
     this.#actions.completeSender(protocol, sender => this.#senderOpened(sender, listener));
   }
 
+  /** The listener dialled and went away before its WebSocket was open. */
+  listenerGone(): void {
+    if (this.#phase !== 'joining') return;
+    this.#close('listener-gone');
+    this.#actions.refuseSender('listener-lost');
+  }
+
   rejected(status: number, description: string): void {
     if (this.#phase !== 'waiting') return;
     this.#close('rejected');
@@ -125,8 +134,8 @@ export class Rendezvous implements Pending {
     listener?.close(1001, 'The sender went away');
   }
 
-  listenerLost(): void {
-    if (this.#phase !== 'waiting') return;
+  #listenerLost(offered: Offer): void {
+    if (this.#phase !== 'waiting' || this.#offered !== offered) return;
     if (this.#offerNext()) return;
     // It may still dial: the address does not depend on its control channel.
     this.#cancelNext();
@@ -147,7 +156,9 @@ export class Rendezvous implements Pending {
   }
 
   #offerNext(): boolean {
-    const next = this.#actions.offer(this, this.#tried);
+    const next = this.#actions.offer(() => {
+      if (next !== undefined) this.#listenerLost(next);
+    }, this.#tried);
     if (next === undefined) return false;
     this.#withdraw();
     this.#offered = next;
@@ -184,8 +195,8 @@ export class Rendezvous implements Pending {
 
   #withdraw(): void {
     if (this.#offered === undefined) return;
-    this.#actions.withdraw(this.#offered.id);
-    this.#offered.listener.settled(this);
+    this.#actions.withdraw(this.#offered.pending.id);
+    this.#offered.listener.settled(this.#offered.pending);
     this.#offered = undefined;
   }
 }

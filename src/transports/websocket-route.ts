@@ -8,7 +8,7 @@ import type { RefusalReason } from '../protocol/refusals.ts';
 import { reasonPhrase } from '../protocol/relayed-headers.ts';
 import type { Channel, HeldSender, Refused, RelayRequest } from '../relay/ports.ts';
 import type { Role } from '../relay/events.ts';
-import type { DialOutcome, Relay } from '../relay/relay.ts';
+import type { DialAction, DialOutcome, Relay } from '../relay/relay.ts';
 import type { Rendezvous } from '../relay/rendezvous.ts';
 import { ControlWebSocket } from './control-socket.ts';
 import { readIncoming, type IncomingOptions } from './incoming.ts';
@@ -26,6 +26,12 @@ export interface WebSocketRouteOptions {
   /** Largest whole message that uWebSockets.js gathers: on control channels, and on all of them in the fallback. */
   readonly wholeMessageBytesMax: number;
   readonly keepAliveMs: number;
+  /** Asks the node that an address is from; undefined: it is ours, or nobody's. Rejects only on a bug. */
+  readonly dialElsewhere: (
+    request: RelayRequest,
+    action: DialAction,
+  ) => Promise<DialOutcome> | undefined;
+  readonly reportBug: (bug: unknown) => void;
   /** Lets the data plane see the route before its first socket. */
   readonly prepare: (context: us_socket_context_t) => void;
   /** Makes what sits behind a relayed WebSocket: native leg or, degraded, whole messages. */
@@ -112,10 +118,8 @@ class Handshake {
         this.#connect();
         return;
       case 'accept':
-        this.#dial(relay.accept(request));
-        return;
       case 'request':
-        this.#dial(relay.openRequest(request));
+        this.#dialBack(action);
         return;
       default:
         this.#refuse(relay.refuse('action-unknown', request, 'sender', `'${action}'`));
@@ -123,19 +127,24 @@ class Handshake {
   }
 
   #listen(): void {
-    const admitted = this.#options.relay.listen(this.#request);
-    if ('reason' in admitted) {
-      this.#refuse(admitted);
-      return;
-    }
+    this.#response.onAborted(() => {
+      this.#isOver = true;
+    });
     const limits = {
       queueBytesMax: this.#options.controlQueueBytesMax,
       messageBytesMax: this.#options.controlMessageBytesMax,
     };
-    this.#upgrade(
-      new ControlWebSocket(this.#options.outbox, limits, socket => admitted.open(socket)),
-      undefined,
-    );
+    this.#options.relay.listen(this.#request, outcome => {
+      if ('reason' in outcome) {
+        if (!this.#isOver) this.#refuse(outcome);
+      } else if (this.#isOver) outcome.abandon();
+      else {
+        const socket = new ControlWebSocket(this.#options.outbox, limits, opened =>
+          outcome.open(opened),
+        );
+        this.#response.cork(() => this.#upgrade(socket, undefined));
+      }
+    });
   }
 
   #connect(): void {
@@ -154,6 +163,25 @@ class Handshake {
       reject: (status, description) => this.#later(() => this.#reject(status, description)),
     };
     rendezvous = this.#options.relay.connect(this.#request, sender);
+  }
+
+  /** The address may be one that another node of the cluster gave out. */
+  #dialBack(action: DialAction): void {
+    const { dialElsewhere, relay, reportBug } = this.#options;
+    const elsewhere = dialElsewhere(this.#request, action);
+    if (elsewhere === undefined) {
+      this.#dial(
+        action === 'accept' ? relay.accept(this.#request) : relay.openRequest(this.#request),
+      );
+      return;
+    }
+    this.#response.onAborted(() => {
+      this.#isOver = true;
+    });
+    elsewhere.then(outcome => {
+      if (!this.#isOver) this.#response.cork(() => this.#dial(outcome));
+      else if ('dial' in outcome) outcome.dial.abandon();
+    }, reportBug);
   }
 
   #dial(outcome: DialOutcome): void {
