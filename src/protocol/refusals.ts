@@ -214,6 +214,10 @@ export type RefusalReason = keyof typeof TABLE;
  */
 export const REFUSALS: Readonly<Record<RefusalReason, Refusal>> = TABLE;
 
+export function isRefusalReason(text: string): text is RefusalReason {
+  return Object.hasOwn(REFUSALS, text);
+}
+
 /** The parts of a path and a host that a text repeats; longer ones are cut. */
 const SHOWN_CHARS_MAX = 300;
 

@@ -121,7 +121,13 @@ export interface Cluster {
   /** `decided` is called once, now or later; whoever got a place gives it back by `release`. */
   claim(claim: Claim, decided: (place: ClaimedPlace | ClaimRefusal) => void): void;
   /** A listener here answers a request that is not from here. False: it is from nowhere. */
-  answerElsewhere(response: ListenerResponse, body: Uint8Array): boolean;
+  answerElsewhere(from: EntityName, response: ListenerResponse, body: Uint8Array): boolean;
+}
+
+/** A hybrid connection by its names. */
+export interface EntityName {
+  readonly namespace: string;
+  readonly hybridConnection: string;
 }
 
 export type ClaimRefusal = 'listeners-max' | 'overloaded';

@@ -24,6 +24,7 @@ import type {
   Cluster,
   ControlSocket,
   DataPlane,
+  EntityName,
   HeldSender,
   HttpSender,
   ListenerResponse,
@@ -179,7 +180,11 @@ export class Relay {
             events,
             tokenGraceMs: limits.tokenGraceMs,
             renew: token => this.#renew(request, namespace, hybridConnection, token),
-            answerElsewhere: (response, body) => cluster?.answerElsewhere(response, body) ?? false,
+            answerElsewhere: (response, body) => {
+              const { namespace: namespaceName, name } = hybridConnection;
+              const from = { namespace: namespaceName, hybridConnection: name };
+              return cluster?.answerElsewhere(from, response, body) ?? false;
+            },
             onEnd: (ended, reason) => {
               hybridConnection.remove(ended);
               this.#listeners.delete(ended);
@@ -199,15 +204,8 @@ export class Relay {
   }
 
   /** A listener on another node answers a request of this one. False: it is over, or never was. */
-  answerFromElsewhere(
-    from: { readonly namespace: string; readonly hybridConnection: string },
-    response: ListenerResponse,
-    body: Uint8Array,
-  ): boolean {
-    const request = this.#deps.namespaces
-      .named(from.namespace)
-      ?.named(from.hybridConnection)
-      ?.requests.get(response.requestId);
+  answerFromElsewhere(from: EntityName, response: ListenerResponse, body: Uint8Array): boolean {
+    const request = this.find(from)?.requests.get(response.requestId);
     request?.answerInline(response, body);
     return request !== undefined;
   }
@@ -336,6 +334,11 @@ export class Relay {
         return undefined;
       },
     };
+  }
+
+  /** The hybrid connection of these names, as directories write them. */
+  find(name: EntityName): HybridConnection | undefined {
+    return this.#deps.namespaces.named(name.namespace)?.named(name.hybridConnection);
   }
 
   /** The hybrid connection of a management read; the token needs `Manage`. */

@@ -1,0 +1,381 @@
+import { assert } from '../base/assert.ts';
+import type { Logger } from '../base/logger.ts';
+import { isRendezvousId, nodeTagOf } from '../protocol/ids.ts';
+import { meshHeadOf, meshMessage, type MeshHead } from '../protocol/mesh-messages.ts';
+import type { MeshMessage } from '../protocol/mesh-frames.ts';
+import { entityKey } from '../protocol/request-path.ts';
+import { isRefusalReason } from '../protocol/refusals.ts';
+import type { HybridConnection } from '../relay/hybrid-connection.ts';
+import type {
+  Channel,
+  Claim,
+  ClaimedPlace,
+  ClaimRefusal,
+  Cluster,
+  EntityName,
+  ListenerResponse,
+  Pending,
+  Randomness,
+  ReachableListener,
+  RelayRequest,
+} from '../relay/ports.ts';
+import type { DialAction, DialOutcome, Relay } from '../relay/relay.ts';
+import type { DirectoryEvent, ListenerDirectory, ListenerRow } from './listener-directory.ts';
+import type { Mesh } from './mesh.ts';
+import type { MeshStream } from './mesh-stream.ts';
+import { newStreamKey } from './mesh-streams.ts';
+import { RemoteListener } from './remote-listener.ts';
+
+/** How long a node waits for what it asked another one: a round trip, with room for a slow moment. */
+const ASK_TIMEOUT_MS = 5_000;
+/** How long a stream that was agreed upon may take to come. */
+const STREAM_TIMEOUT_MS = 5_000;
+/** Offers of other nodes that listeners here hold at once. */
+const FOREIGN_OFFERS_MAX = 50_000;
+
+export interface RelayNodeDeps {
+  readonly directory: ListenerDirectory;
+  readonly mesh: Mesh;
+  readonly random: Randomness;
+  readonly log: Logger;
+  readonly listenersMax: number;
+  readonly nodeTag: string;
+  /** The node of a tag; undefined: nobody alive has it. */
+  readonly nodeOfTag: (tag: string) => string | undefined;
+  /** Makes a stream from another node a channel of the data plane. */
+  readonly channelOf: (stream: MeshStream) => Channel | undefined;
+  /** Joins a listener's rendezvous here with the stream to its sender's node. */
+  readonly joinHop: (rendezvous: Channel, stream: Channel) => void;
+}
+
+/** An offer of another node's that a listener here holds. */
+interface ForeignOffer {
+  readonly node: string;
+  readonly listener: ReachableListener;
+  readonly pending: Pending;
+}
+
+/**
+ * This node among the others: what the relay asks of them, and what they ask of it. The directory says
+ * who listens where; the mesh carries what is said. Payload crosses at most one hop, on a stream of its
+ * own.
+ */
+export class RelayNode implements Cluster {
+  readonly nodeTag: string;
+  readonly #deps: RelayNodeDeps;
+  /** Control channels here, by their key in the directory. */
+  readonly #own = new Map<string, ReachableListener>();
+  /** Listeners elsewhere; one object a row, for it counts what is pending. */
+  readonly #remote = new Map<string, RemoteListener>();
+  /** What was put before them, by its id. Bounded by `sendersMax`: each sender asks one at a time. */
+  readonly #asked = new Map<string, RemoteListener>();
+  readonly #foreign = new Map<string, ForeignOffer>();
+  #relay: Relay | undefined;
+
+  constructor(deps: RelayNodeDeps) {
+    this.#deps = deps;
+    this.nodeTag = deps.nodeTag;
+    deps.directory.observe(event => this.#directoryChanged(event));
+    deps.mesh.onDown(node => this.#linkDown(node));
+    deps.mesh.onMessage((node, message, answer) => this.#said(node, message, answer));
+  }
+
+  /** The relay that this node runs; call once, before anything is offered. */
+  serve(relay: Relay): void {
+    this.#relay = relay;
+  }
+
+  get foreignOffers(): number {
+    return this.#foreign.size;
+  }
+
+  claim(claim: Claim, decided: (place: ClaimedPlace | ClaimRefusal) => void): void {
+    const { directory, listenersMax, log, random } = this.#deps;
+    const key = random.uuid();
+    const row = { ...claim, key, hybridConnection: entityKey(claim.hybridConnection) };
+    let isReleased = false;
+    const release = (): void => {
+      if (isReleased) return;
+      isReleased = true;
+      this.#own.delete(key);
+      directory.release(key).catch((error: unknown) => log.error({ err: error }, 'release failed'));
+    };
+    directory.claim(row, { listenersMax }).then(
+      result => {
+        if (result.type !== 'claimed') {
+          decided(result.type === 'quota-reached' ? 'listeners-max' : 'overloaded');
+          return;
+        }
+        decided({ opened: listener => this.#own.set(key, listener), release });
+      },
+      (error: unknown) => {
+        log.error({ err: error }, 'claim failed');
+        decided('overloaded');
+      },
+    );
+  }
+
+  answerElsewhere(from: EntityName, response: ListenerResponse, body: Uint8Array): boolean {
+    const { requestId } = response;
+    const offer = this.#foreign.get(requestId);
+    // Without an offer: the listener reconnected, and answers on another node than it was asked on.
+    const node = offer?.node ?? this.#nodeOf(requestId);
+    if (node === undefined) return false;
+    if (offer !== undefined) this.#settleForeign(requestId, offer);
+    const head = {
+      ...from,
+      id: requestId,
+      statusCode: response.statusCode,
+      statusDescription: response.statusDescription,
+      responseHeaders: response.responseHeaders,
+    };
+    // The body is lent for the call, and the mesh keeps it until it is sent.
+    return this.#deps.mesh.send(node, meshMessage('response', head, body.slice()));
+  }
+
+  /** A listener dialled here; undefined: the address is from this node, or from none there is. */
+  dialElsewhere(request: RelayRequest, action: DialAction): Promise<DialOutcome> | undefined {
+    const { id } = request.query;
+    const node = id === undefined ? undefined : this.#nodeOf(id);
+    return id === undefined || node === undefined
+      ? undefined
+      : this.#dial(node, id, request, action);
+  }
+
+  /** Looks again at who listens elsewhere: the hybrid connection has just come into being. */
+  refresh(hybridConnection: HybridConnection): void {
+    const { directory } = this.#deps;
+    const rows = directory.listenersOf(
+      hybridConnection.namespace,
+      entityKey(hybridConnection.name),
+    );
+    const self = directory.self().node;
+    hybridConnection.setElsewhere(
+      rows.filter(row => row.node !== self).map(row => this.#remoteOf(row)),
+    );
+  }
+
+  async #dial(
+    node: string,
+    id: string,
+    request: RelayRequest,
+    action: DialAction,
+  ): Promise<DialOutcome> {
+    const { mesh, joinHop, channelOf, log } = this.#deps;
+    const { query, headers } = request;
+    const protocols = headers
+      .filter(([name]) => name === 'sec-websocket-protocol')
+      .map(([, value]) => value)
+      .join(', ');
+    const answer = await mesh.ask(
+      node,
+      meshMessage('dial', {
+        id,
+        action,
+        protocols: protocols === '' ? undefined : protocols,
+        rejectStatus: query.statusCode,
+        rejectDescription: query.statusDescription,
+        userQuery: query.userQuery,
+      }),
+      ASK_TIMEOUT_MS,
+    );
+    const head = answer === undefined ? undefined : meshHeadOf('dial-answer', answer);
+    if (head?.outcome === 'rejected') return { rejected: true };
+    if (head?.outcome !== 'go-on' || head.streamKey === undefined) {
+      // A node that is gone has taken its senders with it.
+      const given = head?.reason;
+      const reason = given !== undefined && isRefusalReason(given) ? given : 'address-unknown';
+      return { refused: this.#served().refuse(reason, request, 'rendezvous', head?.text) };
+    }
+    const { streamKey, protocol } = head;
+    return {
+      dial: {
+        protocol,
+        opened: rendezvous => {
+          mesh.openStream(node, streamKey, {}).then(
+            stream => {
+              const channel = channelOf(stream);
+              if (channel === undefined) rendezvous.close(1011, 'The relay failed');
+              else joinHop(rendezvous, channel);
+            },
+            (error: unknown) => {
+              log.warn({ err: error, node }, 'stream to another node failed');
+              rendezvous.close(1011, 'The relay failed');
+            },
+          );
+        },
+        // The other node notices by the stream that does not come.
+        abandon: () => {},
+      },
+    };
+  }
+
+  #said(
+    node: string,
+    message: MeshMessage,
+    answer: ((message: MeshMessage) => void) | undefined,
+  ): void {
+    const offer = meshHeadOf('offer', message);
+    if (offer !== undefined) return this.#offered(node, offer, message.body);
+    const over =
+      meshHeadOf('settled', message)?.id ?? meshHeadOf('sender-gone', message)?.id ?? undefined;
+    if (over !== undefined) {
+      const foreign = this.#foreign.get(over);
+      if (foreign?.node === node) this.#settleForeign(over, foreign);
+      return;
+    }
+    const lost =
+      meshHeadOf('offer-refused', message)?.id ?? meshHeadOf('listener-lost', message)?.id;
+    if (lost !== undefined) {
+      const asked = this.#asked.get(lost);
+      if (asked?.node !== node) return;
+      this.#asked.delete(lost);
+      asked.lost(lost);
+      return;
+    }
+    const response = meshHeadOf('response', message);
+    if (response !== undefined) {
+      const { id: requestId, namespace, hybridConnection, ...rest } = response;
+      this.#served().answerFromElsewhere(
+        { namespace, hybridConnection },
+        { type: 'response', requestId, ...rest, body: message.body.length > 0 },
+        message.body,
+      );
+      return;
+    }
+    const dial = meshHeadOf('dial', message);
+    if (dial !== undefined && answer !== undefined) answer(this.#answerDial(node, dial));
+  }
+
+  /** Another node's sender is put before a listener here. */
+  #offered(node: string, offer: MeshHead<'offer'>, body: Uint8Array): void {
+    const { mesh } = this.#deps;
+    const { id, listenerKey, text, hasBody } = offer;
+    const listener = this.#own.get(listenerKey);
+    const pending: Pending = {
+      id: id as Pending['id'],
+      listenerLost: () => {
+        this.#foreign.delete(id);
+        mesh.send(node, meshMessage('listener-lost', { id }));
+      },
+    };
+    const isTaken =
+      isRendezvousId(id) &&
+      listener !== undefined &&
+      this.#foreign.size < FOREIGN_OFFERS_MAX &&
+      listener.offer(pending, text, hasBody ? body : undefined);
+    if (isTaken) this.#foreign.set(id, { node, listener, pending });
+    else mesh.send(node, meshMessage('offer-refused', { id, reason: 'not-taken' }));
+  }
+
+  /** A listener dialled on another node an address of ours. */
+  #answerDial(node: string, dial: MeshHead<'dial'>): MeshMessage {
+    const relay = this.#served();
+    const request = dialledRequest(dial);
+    const outcome = dial.action === 'accept' ? relay.accept(request) : relay.openRequest(request);
+    if ('rejected' in outcome) return meshMessage('dial-answer', { outcome: 'rejected' });
+    if ('refused' in outcome) {
+      const { reason } = outcome.refused;
+      return meshMessage('dial-answer', { outcome: 'refused', reason });
+    }
+    const { protocol, opened, abandon } = outcome.dial;
+    const key = newStreamKey();
+    const { mesh, channelOf, log } = this.#deps;
+    mesh.expectStream({ key, from: node, timeoutMs: STREAM_TIMEOUT_MS }).then(
+      stream => {
+        const channel = channelOf(stream);
+        if (channel === undefined) abandon();
+        else opened(channel);
+      },
+      (error: unknown) => {
+        log.warn({ err: error, node }, 'stream from another node did not come');
+        abandon();
+      },
+    );
+    return meshMessage('dial-answer', { outcome: 'go-on', protocol, streamKey: key });
+  }
+
+  #directoryChanged(event: DirectoryEvent): void {
+    if (event.type !== 'listener-added' && event.type !== 'listener-removed') return;
+    const { row } = event;
+    if (row.node === this.#deps.directory.self().node) return;
+    if (event.type === 'listener-removed') {
+      const listener = this.#remote.get(row.key);
+      this.#remote.delete(row.key);
+      this.#refreshNamed(row);
+      listener?.lostAll();
+      return;
+    }
+    this.#refreshNamed(row);
+  }
+
+  #refreshNamed({ namespace, hybridConnection }: ListenerRow): void {
+    const found = this.#relay?.find({ namespace, hybridConnection });
+    if (found !== undefined) this.refresh(found);
+  }
+
+  #remoteOf(row: ListenerRow): RemoteListener {
+    const known = this.#remote.get(row.key);
+    if (known !== undefined) return known;
+    const { mesh } = this.#deps;
+    const listener: RemoteListener = new RemoteListener(row, {
+      send: ({ id, listenerKey, text, body }) => {
+        const head = { id, listenerKey, text, hasBody: body !== undefined };
+        const isSent = mesh.send(row.node, meshMessage('offer', head, body));
+        if (isSent) this.#asked.set(id, listener);
+        return isSent;
+      },
+      settle: id => {
+        this.#asked.delete(id);
+        mesh.send(row.node, meshMessage('settled', { id }));
+      },
+    });
+    this.#remote.set(row.key, listener);
+    return listener;
+  }
+
+  #linkDown(node: string): void {
+    this.#deps.directory
+      .suspect(node)
+      .catch((error: unknown) => this.#deps.log.warn({ err: error, node }, 'cannot check a node'));
+    for (const listener of this.#remote.values()) if (listener.node === node) listener.lostAll();
+    for (const [id, offer] of this.#foreign) {
+      if (offer.node === node) this.#settleForeign(id, offer);
+    }
+  }
+
+  #settleForeign(id: string, offer: ForeignOffer): void {
+    this.#foreign.delete(id);
+    offer.listener.settled(offer.pending);
+  }
+
+  /** The other node that an id is from; undefined when it is from here, from nobody, or no id. */
+  #nodeOf(id: string): string | undefined {
+    if (!isRendezvousId(id)) return undefined;
+    const tag = nodeTagOf(id);
+    return tag === '' || tag === this.nodeTag ? undefined : this.#deps.nodeOfTag(tag);
+  }
+
+  #served(): Relay {
+    assert(this.#relay !== undefined, 'a relay is served before anything is said');
+    return this.#relay;
+  }
+}
+
+/** What the core looks at when an address is dialled; everything else stayed with the node that was dialled. */
+function dialledRequest(dial: MeshHead<'dial'>): RelayRequest {
+  const { id, protocols, rejectStatus, rejectDescription, userQuery } = dial;
+  return {
+    host: '',
+    origin: '',
+    path: { kind: 'websocket', rawPath: '', segments: [] },
+    query: {
+      id,
+      userQuery,
+      ...(rejectStatus === undefined ? {} : { statusCode: rejectStatus }),
+      ...(rejectDescription === undefined ? {} : { statusDescription: rejectDescription }),
+    },
+    headers: protocols === undefined ? [] : [['sec-websocket-protocol', protocols]],
+    remote: { address: '', port: 0 },
+  };
+}
