@@ -1,0 +1,166 @@
+import { createServer, type AddressInfo, type Server, type Socket } from 'node:net';
+import { createServer as createTlsServer, type Server as TlsServer } from 'node:tls';
+import type { CancelTimer, Clock } from '../base/clock.ts';
+import type { MeshRecord } from '../protocol/mesh-frames.ts';
+import type { MeshKeys } from './mesh-credentials.ts';
+import type { MeshRefusal } from './mesh-refusals.ts';
+import { RecordSocket, type HandshakeEnd } from './record-socket.ts';
+
+export interface DoorLimits {
+  /** A stranger that is not a link or a stream by then is refused. */
+  readonly handshakeTimeoutMs: number;
+  /** Connections that are neither link nor stream yet; one more pushes out the oldest. */
+  readonly strangersMax: number;
+}
+
+export interface DoorHandlers {
+  /** The first record of a connection. Resolves when it is decided; then it is no stranger any more. */
+  arrived(records: RecordSocket, first: MeshRecord): Promise<void>;
+  /** A connection ended before its first record was understood. */
+  refused(end: HandshakeEnd, address: string | undefined): void;
+  /** The port cannot accept. */
+  failed(error: Error): void;
+  bug(bug: unknown): void;
+}
+
+interface Stranger {
+  readonly socket: Socket;
+  readonly cancel: CancelTimer;
+  records: RecordSocket | undefined;
+}
+
+const KEEP_ALIVE_DELAY_MS = 15_000;
+/** What both ends of links and streams are: half-open, for frames have their own ends; never delayed. */
+export const SOCKET_OPTIONS = {
+  allowHalfOpen: true,
+  noDelay: true,
+  keepAlive: true,
+  keepAliveInitialDelay: KEEP_ALIVE_DELAY_MS,
+} as const;
+const BACKLOG = 1_024;
+
+/**
+ * The mesh port. Whoever connects is a stranger until its handshake is done; strangers are few, have
+ * little time, and cannot keep others out: it is the oldest that goes.
+ */
+export class MeshDoor {
+  readonly #limits: DoorLimits;
+  readonly #clock: Clock;
+  readonly #handlers: DoorHandlers;
+  readonly #server: Server;
+  readonly #tls: TlsServer | undefined;
+  /** By remote address and port, which stay the same when TLS wraps a socket. In order of arrival. */
+  readonly #strangers = new Map<string, Stranger>();
+
+  constructor(
+    deps: { readonly clock: Clock; readonly keys: MeshKeys; readonly limits: DoorLimits },
+    handlers: DoorHandlers,
+  ) {
+    this.#limits = deps.limits;
+    this.#clock = deps.clock;
+    this.#handlers = handlers;
+    this.#server = createServer(SOCKET_OPTIONS, socket => this.#connected(socket));
+    const { tls } = deps.keys;
+    if (tls === undefined) return;
+    this.#tls = createTlsServer({
+      ...tls,
+      requestCert: true,
+      rejectUnauthorized: true,
+      handshakeTimeout: deps.limits.handshakeTimeoutMs,
+    });
+    this.#tls.on('secureConnection', socket => this.#secured(socket));
+    this.#tls.on('tlsClientError', (error, socket) => {
+      this.#handlers.refused(
+        { reason: 'tls', by: 'us', detail: error.message },
+        socket.remoteAddress,
+      );
+      socket.destroy();
+    });
+  }
+
+  /** Rejects when the port cannot be had. Port 0 picks one. */
+  async listen(host: string, port: number): Promise<AddressInfo> {
+    await new Promise<void>((resolve, reject) => {
+      this.#server.once('error', reject);
+      this.#server.listen({ host, port, backlog: BACKLOG }, () => {
+        this.#server.off('error', reject);
+        resolve();
+      });
+    });
+    this.#server.on('error', error => this.#handlers.failed(error));
+    const address = this.#server.address();
+    if (address === null || typeof address === 'string') throw new Error('No TCP port was bound');
+    return address;
+  }
+
+  get strangers(): number {
+    return this.#strangers.size;
+  }
+
+  /** Accepts nothing more and cuts all strangers. Resolves when the port is free. */
+  async close(): Promise<void> {
+    const closed = new Promise<void>(resolve => void this.#server.close(() => resolve()));
+    for (const { socket } of this.#strangers.values()) socket.destroy();
+    await closed;
+  }
+
+  #connected(socket: Socket): void {
+    socket.on('error', () => socket.destroy());
+    const key = endpointOf(socket);
+    const cancel = this.#clock.after(this.#limits.handshakeTimeoutMs, () =>
+      this.#dismiss(key, 'handshake-late'),
+    );
+    this.#strangers.set(key, { socket, cancel, records: undefined });
+    socket.once('close', () => this.#forget(key));
+    if (this.#strangers.size > this.#limits.strangersMax) {
+      const [oldest] = this.#strangers.keys();
+      if (oldest !== undefined) this.#dismiss(oldest, 'crowded');
+    }
+    if (this.#tls === undefined) void this.#meet(socket, key);
+    else this.#tls.emit('connection', socket);
+  }
+
+  #secured(socket: Socket): void {
+    socket.on('error', () => socket.destroy());
+    const key = endpointOf(socket);
+    if (this.#strangers.has(key)) void this.#meet(socket, key);
+    else socket.destroy();
+  }
+
+  async #meet(socket: Socket, key: string): Promise<void> {
+    const stranger = this.#strangers.get(key);
+    if (stranger === undefined) return;
+    const records = new RecordSocket(socket, this.#clock);
+    stranger.records = records;
+    try {
+      const first = await records.next();
+      if ('reason' in first) this.#handlers.refused(first, socket.remoteAddress);
+      else await this.#handlers.arrived(records, first);
+    } catch (bug) {
+      this.#handlers.bug(bug);
+      socket.destroy();
+    } finally {
+      // One that was refused counts until it is closed: it still holds a socket.
+      if (!records.isRefused) this.#forget(key);
+    }
+  }
+
+  #dismiss(key: string, reason: MeshRefusal): void {
+    const stranger = this.#strangers.get(key);
+    this.#forget(key);
+    if (stranger?.records === undefined) {
+      this.#handlers.refused({ reason, by: 'us' }, stranger?.socket.remoteAddress);
+      stranger?.socket.destroy();
+    } else if (stranger.records.isRefused) stranger.socket.destroy();
+    else stranger.records.refuse(reason);
+  }
+
+  #forget(key: string): void {
+    this.#strangers.get(key)?.cancel();
+    this.#strangers.delete(key);
+  }
+}
+
+function endpointOf(socket: Socket): string {
+  return `${socket.remoteAddress ?? ''} ${socket.remotePort ?? 0}`;
+}

@@ -1,0 +1,321 @@
+import {
+  MESH_VERSIONS,
+  type JsonRecord,
+  type MeshMessage,
+  type MeshRecord,
+} from '../protocol/mesh-frames.ts';
+import { MeshKeys } from './mesh-credentials.ts';
+import { dialMesh } from './mesh-dial.ts';
+import { MeshDoor } from './mesh-door.ts';
+import {
+  acceptHandshake,
+  dialHandshake,
+  isNodeId,
+  type HandshakeDeps,
+  type LinkPeer,
+} from './mesh-handshake.ts';
+import { MeshLink, type DialOutcome, type MeshNode } from './mesh-link.ts';
+import {
+  MESH_DEFAULTS,
+  type LinkStatus,
+  type MeshDeps,
+  type MeshLimits,
+  type MeshOptions,
+  type MeshStats,
+} from './mesh-options.ts';
+import type { MeshStream } from './mesh-stream.ts';
+import { MeshStreams } from './mesh-streams.ts';
+import { WireCounters, type MeshReply } from './mesh-wire.ts';
+import { RecordSocket, type HandshakeEnd } from './record-socket.ts';
+
+/** A stranger's refusal is told once in this time for each reason: a port scan must not fill the log. */
+const STRANGER_WARNING_INTERVAL_MS = 10_000;
+
+/**
+ * This node's place among the others: a link to each that the directory names, and streams. `start` it
+ * once, `close` it at the end.
+ */
+export class Mesh {
+  readonly #deps: MeshDeps;
+  readonly #options: MeshOptions;
+  readonly #limits: MeshLimits;
+  readonly #keys: MeshKeys;
+  readonly #door: MeshDoor;
+  readonly #streams: MeshStreams;
+  readonly #counters = new WireCounters();
+  readonly #links = new Map<string, MeshLink>();
+  #known: ReadonlyMap<string, MeshNode> = new Map();
+  readonly #warnedAtMs = new Map<string, number>();
+  #stopWatching: () => void = () => {};
+  #port = 0;
+  #isClosed = false;
+
+  /** Throws when the credentials or the node id will not do. */
+  constructor(deps: MeshDeps, options: MeshOptions) {
+    if (!isNodeId(deps.nodeId)) {
+      throw new Error(
+        `Cannot start the mesh: a node id has 1 to 64 letters, digits, ".", "_" or "-", got "${deps.nodeId}"`,
+      );
+    }
+    this.#deps = deps;
+    this.#options = options;
+    this.#limits = { ...MESH_DEFAULTS, ...options.limits };
+    this.#keys = new MeshKeys(options.credentials);
+    const { clock, handlers, log, nodeId } = deps;
+    this.#streams = new MeshStreams({
+      clock,
+      keys: this.#keys,
+      limits: this.#limits,
+      nodeId,
+      onFault: (from, fault) => {
+        deps.meter.count('halfway_mesh_stream_faults_total', {});
+        log.error({ event: 'MeshStreamBroken', node: from, fault }, 'mesh stream broken');
+      },
+    });
+    this.#door = new MeshDoor(
+      { clock, keys: this.#keys, limits: this.#limits },
+      {
+        arrived: (records, first) => this.#arrived(records, first),
+        refused: (end, address) => this.#refusedStranger(end, { address }),
+        failed: error => log.error({ err: error }, 'mesh port cannot accept'),
+        bug: bug => handlers.bug(bug),
+      },
+    );
+  }
+
+  /** Opens the port and begins to dial. Rejects when the port cannot be had. */
+  async start(): Promise<void> {
+    const { host, port } = this.#options;
+    const address = await this.#door.listen(host, port);
+    this.#port = address.port;
+    this.#stopWatching = this.#deps.nodes.onChange(() => this.#nodesChanged());
+    this.#nodesChanged();
+  }
+
+  /** The port that was bound. */
+  get port(): number {
+    return this.#port;
+  }
+
+  isUp(nodeId: string): boolean {
+    return this.#links.get(nodeId)?.peer !== undefined;
+  }
+
+  /** False: nothing was sent: the link is down or its queue full, or the message is too long. */
+  send(nodeId: string, message: MeshMessage): boolean {
+    return this.#links.get(nodeId)?.send(message) ?? false;
+  }
+
+  /** Asks and waits. Never rejects. */
+  request(nodeId: string, message: MeshMessage, timeoutMs: number): Promise<MeshReply> {
+    const link = this.#links.get(nodeId);
+    return link?.ask(message, timeoutMs) ?? Promise.resolve({ type: 'failed', why: 'down' });
+  }
+
+  /** Opens the stream that the other node expects under `key`. Rejects with a MeshStreamError. */
+  async openStream(nodeId: string, key: string, head: JsonRecord = {}): Promise<MeshStream> {
+    return this.#counted('opens', this.#streams.open(this.#known.get(nodeId), key, head));
+  }
+
+  /** Waits for another node to open the stream of `key`, once. Rejects with a MeshStreamError. */
+  async expectStream(expectation: Parameters<MeshStreams['expect']>[0]): Promise<MeshStream> {
+    return this.#counted('expects', this.#streams.expect(expectation));
+  }
+
+  links(): LinkStatus[] {
+    return [...this.#links.values()].map(({ nodeId, state, peer, queuedBytes, roundTripMs }) => ({
+      nodeId,
+      state,
+      peer,
+      queuedBytes,
+      roundTripMs,
+    }));
+  }
+
+  /** Plain numbers, to be copied into metrics when they are read. */
+  stats(): MeshStats {
+    const links = { up: 0, dialling: 0, apart: 0 };
+    let queuedBytes = 0;
+    for (const link of this.#links.values()) {
+      if (link.state.phase !== 'closed') links[link.state.phase] += 1;
+      queuedBytes += link.queuedBytes;
+    }
+    return {
+      counters: this.#counters,
+      links,
+      queuedBytes,
+      strangers: this.#door.strangers,
+      openStreams: this.#streams.openStreams,
+      expectedStreams: this.#streams.expectedStreams,
+    };
+  }
+
+  /** Says goodbye on all links, breaks all streams that are still ours, frees the port. Safe to call twice. */
+  async close(): Promise<void> {
+    if (this.#isClosed) return;
+    this.#isClosed = true;
+    this.#stopWatching();
+    for (const link of this.#links.values()) link.close('closing');
+    this.#streams.close();
+    await this.#door.close();
+  }
+
+  #nodesChanged(): void {
+    const known = new Map<string, MeshNode>();
+    for (const node of this.#deps.nodes.nodes()) {
+      if (node.nodeId !== this.#deps.nodeId) known.set(node.nodeId, node);
+    }
+    this.#known = known;
+    for (const node of known.values()) this.#linkTo(node.nodeId)?.know(node);
+    for (const link of this.#links.values()) {
+      if (known.has(link.nodeId)) continue;
+      link.know(undefined);
+      this.#forgetGone(link);
+    }
+  }
+
+  #linkTo(nodeId: string): MeshLink | undefined {
+    const existing = this.#links.get(nodeId);
+    if (existing !== undefined) return existing;
+    if (this.#links.size >= this.#limits.linksMax) return undefined;
+    const { clock, handlers, log, meter, random } = this.#deps;
+    const link: MeshLink = new MeshLink(
+      nodeId,
+      { dials: this.#deps.nodeId < nodeId },
+      {
+        clock,
+        random,
+        log,
+        limits: this.#limits,
+        counters: this.#counters,
+        dial: (node, signal) => this.#dial(node, signal),
+        onMessage: (message, answer) => {
+          try {
+            handlers.message(nodeId, message, answer);
+          } catch (bug) {
+            handlers.bug(bug);
+          }
+        },
+        onDrained: () => handlers.drained(nodeId),
+        onRoundTrip: ms => meter.observe('halfway_mesh_round_trip_seconds', ms / 1_000, {}),
+        onUp: peer => {
+          meter.count('halfway_mesh_links_opened_total', {});
+          handlers.up(nodeId, peer.epoch);
+        },
+        onDown: reason => {
+          meter.count('halfway_mesh_link_ends_total', { reason });
+          handlers.down(nodeId, reason);
+          this.#forgetGone(link);
+        },
+        onRefused: end => this.#countRefusal(end),
+      },
+    );
+    this.#links.set(nodeId, link);
+    return link;
+  }
+
+  /** A node that the directory does not name and that does not speak to us is gone, and so are its streams. */
+  #forgetGone(link: MeshLink): void {
+    if (this.#known.has(link.nodeId) || link.peer !== undefined) return;
+    if (this.#links.get(link.nodeId) === link) this.#links.delete(link.nodeId);
+    link.close('removed');
+    this.#streams.destroyFor(link.nodeId);
+  }
+
+  async #dial(node: MeshNode, signal: AbortSignal): Promise<DialOutcome> {
+    const { clock } = this.#deps;
+    const { connectTimeoutMs, handshakeTimeoutMs } = this.#limits;
+    const dialled = await dialMesh(node.meshAddress, {
+      clock,
+      keys: this.#keys,
+      timeoutMs: connectTimeoutMs,
+      signal,
+    });
+    if ('ended' in dialled) return dialled;
+    const { socket, fault } = dialled;
+    const records = new RecordSocket(socket, clock);
+    const cancel = clock.after(handshakeTimeoutMs, () => records.refuse('handshake-late'));
+    const abort = (): void => void socket.destroy();
+    signal.addEventListener('abort', abort);
+    const outcome = await dialHandshake(records, node, this.#handshakeDeps());
+    cancel();
+    signal.removeEventListener('abort', abort);
+    if ('peer' in outcome) return { socket, rest: records.release(), peer: outcome.peer };
+    // TLS refuses us only after its own handshake seems done: then the socket knows why, not the records.
+    const ended = outcome.ended.reason === 'closed' ? fault() : outcome.ended;
+    if (!records.isRefused) socket.destroy();
+    return { ...outcome, ended };
+  }
+
+  async #arrived(records: RecordSocket, first: MeshRecord): Promise<void> {
+    const address = records.socket.remoteAddress;
+    if (first.type === 'stream') {
+      const reason = this.#streams.accept(records, first);
+      if (reason !== undefined) this.#refusedStranger({ reason, by: 'us' }, { address });
+      return;
+    }
+    if (this.#isClosed || first.type !== 'hello') {
+      const end = records.refuse(this.#isClosed ? 'closing' : 'out-of-turn');
+      this.#refusedStranger(end, { address });
+      return;
+    }
+    const outcome = await acceptHandshake(records, first, {
+      ...this.#handshakeDeps(),
+      knownEpoch: nodeId => this.#known.get(nodeId)?.epoch,
+    });
+    if ('peer' in outcome) {
+      this.#joined(records, outcome.peer);
+      return;
+    }
+    if (!records.isRefused) records.socket.destroy();
+    this.#refusedStranger(outcome.ended, { address, node: outcome.nodeId });
+  }
+
+  #joined(records: RecordSocket, peer: LinkPeer): void {
+    // It may come before the directory names it: its proof is enough.
+    const link = this.#isClosed ? undefined : this.#linkTo(peer.nodeId);
+    if (link === undefined) {
+      const end = records.refuse(this.#isClosed ? 'closing' : 'links-max');
+      this.#refusedStranger(end, { address: records.socket.remoteAddress, node: peer.nodeId });
+      return;
+    }
+    link.open({ socket: records.socket, rest: records.release(), peer });
+  }
+
+  #handshakeDeps(): HandshakeDeps {
+    const { nodeId, epoch } = this.#deps;
+    const versions = this.#options.versions ?? MESH_VERSIONS;
+    return { keys: this.#keys, versions, us: { nodeId, epoch: epoch() } };
+  }
+
+  #refusedStranger(
+    end: HandshakeEnd,
+    who: { readonly address: string | undefined; readonly node?: string | undefined },
+  ): void {
+    this.#countRefusal(end);
+    const { clock, log } = this.#deps;
+    const lastMs = this.#warnedAtMs.get(end.reason);
+    const isNews = lastMs === undefined || clock.nowMs() - lastMs >= STRANGER_WARNING_INTERVAL_MS;
+    if (isNews) this.#warnedAtMs.set(end.reason, clock.nowMs());
+    const { reason, by, detail } = end;
+    log[isNews ? 'warn' : 'debug'](
+      { event: 'MeshConnectionRefused', reason, by, detail, ...who },
+      'connection to the mesh port refused',
+    );
+  }
+
+  #countRefusal({ reason, by }: HandshakeEnd): void {
+    this.#deps.meter.count('halfway_mesh_refusals_total', { reason, by });
+  }
+
+  async #counted(side: 'opens' | 'expects', stream: Promise<MeshStream>): Promise<MeshStream> {
+    let result = 'failed';
+    try {
+      const opened = await stream;
+      result = 'opened';
+      return opened;
+    } finally {
+      this.#deps.meter.count('halfway_mesh_streams_opened_total', { side, result });
+    }
+  }
+}
