@@ -1,12 +1,16 @@
-import { RIGHTS, type Right, type SasRule } from '../protocol/resources.ts';
+import { show } from '../base/show.ts';
+import {
+  checkRights,
+  isRuleName,
+  KEY_CHARS_MAX,
+  RULE_NAME_FORM,
+  RULES_MAX,
+} from '../protocol/resource-rules.ts';
+import type { Right, SasRule } from '../protocol/resources.ts';
 import type { DocumentPath } from './document.ts';
-import { fieldsAt, listAt, nameAt, optionalListAt, reportTwice, show } from './fields.ts';
+import { fieldsAt, listAt, nameAt, optionalListAt, reportTwice } from './fields.ts';
 import type { Fields, Reading } from './fields.ts';
 
-// Limits are Azure's: azure-relay-protocol 6.1 and 6.2.
-const RULES_MAX = 12;
-const KEY_CHARS_MAX = 256;
-const RULE_NAME = /^[A-Za-z0-9]([A-Za-z0-9._-]{0,48}[A-Za-z0-9])?$/;
 const RULE_KEYS = [
   'name',
   'rights',
@@ -34,8 +38,8 @@ function readRule(value: unknown, path: DocumentPath, reading: Reading): SasRule
   const fields = fieldsAt(value, path, RULE_KEYS, reading);
   if (fields === undefined) return NO_RULE;
   const name = nameAt(fields, path, reading, {
-    isValid: text => RULE_NAME.test(text),
-    rule: '1 to 50 letters, digits, ".", "-" or "_", beginning and ending with a letter or digit',
+    isValid: isRuleName,
+    rule: RULE_NAME_FORM,
   });
   const primaryKey = keyAt(fields, 'primaryKey', path, reading);
   if (primaryKey === undefined && !('primaryKey' in fields) && !('primaryKeyFile' in fields)) {
@@ -46,24 +50,13 @@ function readRule(value: unknown, path: DocumentPath, reading: Reading): SasRule
   return secondaryKey === undefined ? rule : { ...rule, secondaryKey };
 }
 
-function readRights(fields: Fields, path: DocumentPath, reading: Reading): Right[] {
+function readRights(fields: Fields, path: DocumentPath, reading: Reading): readonly Right[] {
   const rightsPath = [...path, 'rights'];
   const items = listAt(fields['rights'], rightsPath, reading);
-  const rights = items.flatMap((item, index) => {
-    const right = RIGHTS.find(known => known === item);
-    if (right !== undefined) return [right];
-    const fault = `must be one of ${RIGHTS.join(', ')}, got ${show(item)}`;
-    reading.report([...rightsPath, index], fault);
-    return [];
-  });
-  if (Array.isArray(fields['rights']) && items.length === 0) {
-    reading.report(rightsPath, `must hold at least one of ${RIGHTS.join(', ')}`);
-  }
-  if (new Set(rights).size < rights.length) {
-    reading.report(rightsPath, 'must not name a right twice');
-  }
-  if (rights.includes('Manage') && !(rights.includes('Listen') && rights.includes('Send'))) {
-    reading.report(rightsPath, 'must hold Listen and Send too when it holds Manage');
+  if (!Array.isArray(fields['rights'])) return [];
+  const { rights, faults } = checkRights(items);
+  for (const { index, fault } of faults) {
+    reading.report(index === undefined ? rightsPath : [...rightsPath, index], fault);
   }
   return rights;
 }

@@ -1,5 +1,6 @@
+import { quote } from '../base/show.ts';
 import type { Config, OptionName } from './options.ts';
-import { isLoopback, quote } from './parsers.ts';
+import { isLoopback } from './parsers.ts';
 
 /**
  * What single options cannot know of each other. Says nothing about options that are `faulty` by themselves: a value

@@ -1,5 +1,5 @@
+import { quote, show } from '../base/show.ts';
 import type { DocumentPath } from './document.ts';
-import { quote } from './parsers.ts';
 
 // Small readers of a parsed file that report every fault and go on with something harmless.
 
@@ -70,12 +70,4 @@ export function reportTwice(
     if (first === undefined) firstByName.set(key, index);
     else reading.report([...path, index, 'name'], `is taken by item [${first}]: ${quote(name)}`);
   }
-}
-
-/** A value for a message; never called with a secret. */
-export function show(value: unknown): string {
-  if (value === undefined || value === null) return 'nothing';
-  if (typeof value === 'string') return quote(value);
-  if (Array.isArray(value)) return 'a list';
-  return typeof value === 'object' ? 'an object' : JSON.stringify(value);
 }

@@ -1,15 +1,16 @@
+import { quote, show } from '../base/show.ts';
+import { ENTITY_NAME_FORM, USER_METADATA_CHARS_MAX } from '../protocol/resource-rules.ts';
 import type { HybridConnectionDescription, NamespaceDescription } from '../protocol/resources.ts';
 import { isEntityName } from '../protocol/request-path.ts';
 import { readRules } from './authorization-rules.ts';
 import type { DocumentPath } from './document.ts';
-import { fieldsAt, listAt, nameAt, optionalListAt, reportTwice, show } from './fields.ts';
+import { fieldsAt, listAt, nameAt, optionalListAt, reportTwice } from './fields.ts';
 import type { Reading } from './fields.ts';
-import { isHostName, quote } from './parsers.ts';
+import { isHostName } from './parsers.ts';
 
 // Names and limits are Azure's (azure-relay-protocol 6.1, 6.2) but for the shortest name of a namespace: Azure asks
 // for six characters because its names are unique in the world, ours are not.
 const NAMESPACE_NAME = /^[A-Za-z]([A-Za-z0-9-]{0,48}[A-Za-z0-9])?$/;
-const USER_METADATA_CHARS_MAX = 1_024;
 const NAMESPACE_KEYS = ['name', 'hosts', 'authorizationRules', 'hybridConnections'];
 const HYBRID_CONNECTION_KEYS = [
   'name',
@@ -74,9 +75,7 @@ function readHybridConnection(
   if (fields === undefined) return NO_HYBRID_CONNECTION;
   const name = nameAt(fields, path, reading, {
     isValid: isEntityName,
-    rule:
-      '1 to 260 letters, digits, ".", "-", "_" or "/", beginning and ending with a letter or digit, ' +
-      'without empty or dot segments',
+    rule: ENTITY_NAME_FORM,
   });
   const needsToken = fields['requiresClientAuthorization'] ?? true;
   if (typeof needsToken !== 'boolean') {

@@ -1,4 +1,5 @@
 import ipaddr from 'ipaddr.js';
+import { quote } from '../base/show.ts';
 
 /** What a text meant, or what it must be instead; the fault continues a sentence that names the option. */
 export type Parsed<Value> = { readonly value: Value } | { readonly fault: string };
@@ -90,12 +91,6 @@ export function isLoopback(host: string): boolean {
 export function isHostName(text: string): boolean {
   const label = '[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?';
   return text.length <= 253 && new RegExp(`^${label}(\\.${label})*$`).test(text);
-}
-
-/** A value for a message: bounded, and without characters that would disturb a terminal. */
-export function quote(text: string): string {
-  const shown = text.length > 80 ? `${text.slice(0, 77)}...` : text;
-  return JSON.stringify(shown);
 }
 
 /** ipaddr.js also reads "10" and "0x7f.1" as IPv4; nobody who writes that means it. */
