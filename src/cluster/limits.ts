@@ -1,0 +1,46 @@
+/** Durations of membership. The same on all nodes, or the slower are taken for dead. */
+export interface DirectoryTimes {
+  /** How long a lease lives unless it is renewed; by the coordinator's clock. */
+  readonly leaseMs: number;
+  readonly renewMs: number;
+  /** How long a suspected node has to show that it lives. */
+  readonly suspicionGraceMs: number;
+  /** How long one read of the feed waits for changes. */
+  readonly feedWaitMs: number;
+  /** Pause after a read of the feed that failed. */
+  readonly feedRetryMs: number;
+  /** How long `join` waits for the coordinator before it goes on alone. */
+  readonly joinTimeoutMs: number;
+}
+
+export const DIRECTORY_TIMES: DirectoryTimes = {
+  leaseMs: 15_000,
+  renewMs: 5_000,
+  suspicionGraceMs: 1_500,
+  feedWaitMs: 10_000,
+  feedRetryMs: 250,
+  joinTimeoutMs: 5_000,
+};
+
+/** Nodes in one cluster; further ones are not seen, with a warning. */
+export const NODES_MAX = 256;
+/** Listeners of other nodes kept in memory; further ones are not seen, counted and warned of. */
+export const REMOTE_ROWS_MAX = 1_000_000;
+/** Listeners of one node; further claims are refused with `node-full`. */
+export const OWN_ROWS_MAX = 200_000;
+/** Releases that wait for the coordinator's return; beyond it all of our rows are compared instead. */
+export const RELEASES_WAITING_MAX = 10_000;
+/** Rows in one write, so that no script holds Redis up. */
+export const ROWS_PER_WRITE_MAX = 100;
+/** Rows asked for in one page of a snapshot. */
+export const ROWS_PER_PAGE = 1_000;
+/** Changes kept in the feed: a node that missed more reads the whole. At most 100 rows each. */
+export const FEED_CHANGES_MAX = 4_096;
+/** Changes taken in one read of the feed. */
+export const FEED_READ_MAX = 256;
+/** Nodes under suspicion at once; a further hint is answered `unknown`. */
+export const SUSPICIONS_MAX = 64;
+/** Different warnings kept for the operator. */
+export const WARNINGS_MAX = 16;
+/** Characters of one row or record as text; longer ones are refused at the claim and ignored when read. */
+export const ROW_CHARS_MAX = 4_096;

@@ -1,0 +1,471 @@
+import { assert, unreachable } from '../base/assert.ts';
+import type { CancelTimer, Clock } from '../base/clock.ts';
+import { CoordinatorError, type Coordinator, type FeedChange, type Holder } from './coordinator.ts';
+import { DirectoryView } from './directory-view.ts';
+import { FeedFollower } from './feed-follower.ts';
+import { DirectoryHealth } from './health.ts';
+import { Lease } from './lease.ts';
+import { SUSPICIONS_MAX, type DirectoryTimes } from './limits.ts';
+import type {
+  ClaimResult,
+  DegradedReason,
+  DirectoryEvent,
+  DirectoryStats,
+  JoinResult,
+  ListenerClaim,
+  ListenerDirectory,
+  ListenerRow,
+  MeshVersions,
+  NodeRecord,
+  NodeState,
+  SuspicionResult,
+} from './listener-directory.ts';
+import { ListenerIndex } from './listener-index.ts';
+import { OwnListeners } from './own-listeners.ts';
+import { isNodeId } from './records.ts';
+
+export interface MemberDirectoryDeps {
+  readonly coordinator: Coordinator;
+  readonly clock: Clock;
+  readonly times: DirectoryTimes;
+  readonly node: string;
+  readonly meshAddress: string;
+  readonly versions: MeshVersions;
+  /** Told of what should never happen; the directory cannot go on then. */
+  readonly reportBug: (bug: unknown) => void;
+}
+
+/**
+ * A node's directory over a coordinator, whichever that is. Every `renewMs` it does one beat: renews
+ * the lease (or takes a new one), compares what everybody has with the coordinator, and puts right what
+ * differs. Changes of others arrive through the feed between beats.
+ */
+export class MemberDirectory implements ListenerDirectory {
+  readonly #coordinator: Coordinator;
+  readonly #clock: Clock;
+  readonly #times: DirectoryTimes;
+  readonly #reportBug: (bug: unknown) => void;
+  readonly #observers = new Set<(event: DirectoryEvent) => void>();
+  readonly #health = new DirectoryHealth(event => this.#emit(event));
+  readonly #index = new ListenerIndex();
+  readonly #lease: Lease;
+  readonly #own: OwnListeners;
+  readonly #view: DirectoryView;
+  readonly #follower: FeedFollower;
+  readonly #suspicions = new Map<string, Promise<SuspicionResult>>();
+  #cancelBeat: CancelTimer | undefined;
+  #isBeating = false;
+  #isBeatWanted = false;
+  #flushing: Promise<'done' | 'lease-lost'> | undefined;
+  #isChecked = false;
+  #isJoined = false;
+  #isClosed = false;
+  #nodesRemoved = 0;
+
+  constructor(deps: MemberDirectoryDeps) {
+    assert(isNodeId(deps.node), 'a node id is 1 to 64 letters, digits, ".", "_" or "-"');
+    const { coordinator, clock, times } = deps;
+    this.#coordinator = coordinator;
+    this.#clock = clock;
+    this.#times = times;
+    this.#reportBug = deps.reportBug;
+    this.#lease = new Lease(deps);
+    this.#own = new OwnListeners(coordinator, {
+      added: row => this.#add(row),
+      removed: row => this.#remove(row, 'released'),
+      renamed: (before, after) => {
+        this.#index.remove(before);
+        this.#index.add(after);
+      },
+    });
+    this.#view = new DirectoryView(deps.node, {
+      listenerAdded: row => this.#add(row),
+      listenerRemoved: (row, why) => this.#remove(row, why),
+      nodeJoined: node => this.#emit({ type: 'node-joined', node }),
+      nodeChanged: node => this.#emit({ type: 'node-changed', node }),
+      nodeGone: (node, why) => this.#emit({ type: 'node-gone', node, why }),
+      warning: message => this.#health.warn(message),
+    });
+    this.#follower = new FeedFollower({
+      coordinator,
+      clock,
+      times,
+      view: this.#view,
+      self: deps.node,
+      onOwnChange: change => this.#hearOfSelf(change),
+      onBehind: () => {
+        this.#health.degrade('catching-up');
+        this.#beatNow();
+      },
+      onCaughtUp: () => this.#health.recover('catching-up'),
+      onUnusable: message => this.#noteUnusable(message),
+    });
+  }
+
+  async join(): Promise<JoinResult> {
+    this.#coordinator.onUpChange(isUp => this.#noteUp(isUp));
+    const result = await this.#joinNow();
+    if (result.type === 'refused') {
+      await this.leave();
+      return result;
+    }
+    this.#isJoined = true;
+    this.#follower.follow().catch(this.#reportBug);
+    if (result.type === 'alone') {
+      this.#health.degrade('coordinator-away');
+      this.#beatLater();
+    } else {
+      await this.#firstBeat();
+    }
+    return result;
+  }
+
+  async claim(
+    claim: ListenerClaim,
+    { listenersMax }: { readonly listenersMax: number },
+  ): Promise<ClaimResult> {
+    if (this.#own.isFull) return { type: 'node-full' };
+    const placed = this.#own.begin(claim);
+    const { holder } = this.#lease;
+    if (this.#lease.isHeld && this.#coordinator.isUp) {
+      const result = await this.#try(() =>
+        this.#own.step(() => this.#coordinator.claim(holder, placed, listenersMax)),
+      );
+      if (result === 'quota-reached') {
+        this.#own.abandon(claim.key);
+        return { type: 'quota-reached' };
+      }
+      if (result === 'claimed') {
+        const isWritten = this.#lease.isHeld && this.#lease.holder.epoch === holder.epoch;
+        if (this.#own.grant(claim.key, this.#lease.holder, { isWritten })) {
+          return { type: 'claimed', provisional: !isWritten };
+        }
+        // Released while we asked. The row may have been written after its release.
+        this.#own.takeOut(placed);
+        await this.#try(() => this.#flush());
+        return { type: 'claimed', provisional: false };
+      }
+      if (result === 'lease-lost') this.#beatNow();
+    }
+    const { namespace, hybridConnection } = claim;
+    if (this.#index.of(namespace, hybridConnection).length >= listenersMax) {
+      this.#own.abandon(claim.key);
+      return { type: 'quota-reached' };
+    }
+    this.#own.grant(claim.key, this.#lease.holder, { isWritten: false });
+    return { type: 'claimed', provisional: true };
+  }
+
+  async release(key: string): Promise<void> {
+    this.#own.release(key);
+    if ((await this.#try(() => this.#flush())) === 'lease-lost') this.#beatNow();
+  }
+
+  listenersOf(namespace: string, hybridConnection: string): readonly ListenerRow[] {
+    return this.#index.of(namespace, hybridConnection);
+  }
+
+  nodes(): readonly NodeRecord[] {
+    return [this.self(), ...this.#view.nodes()];
+  }
+
+  node(id: string): NodeRecord | undefined {
+    return id === this.#lease.holder.node ? this.self() : this.#view.node(id);
+  }
+
+  self(): NodeRecord {
+    return this.#lease.record;
+  }
+
+  async setState(state: NodeState): Promise<void> {
+    this.#lease.setState(state);
+    this.#emit({ type: 'node-changed', node: this.self() });
+    if (this.#coordinator.isUp) await this.#try(() => this.#lease.describe());
+  }
+
+  async suspect(node: string): Promise<SuspicionResult> {
+    const open = this.#suspicions.get(node);
+    if (open !== undefined) return open;
+    if (this.#suspicions.size >= SUSPICIONS_MAX || !this.#lease.mayRemoveOthers) return 'unknown';
+    const suspicion = this.#challenge(node);
+    this.#suspicions.set(node, suspicion);
+    try {
+      return await suspicion;
+    } finally {
+      this.#suspicions.delete(node);
+    }
+  }
+
+  degradedReasons(): readonly DegradedReason[] {
+    return this.#health.reasons;
+  }
+
+  warnings(): readonly string[] {
+    return this.#health.warnings;
+  }
+
+  stats(): DirectoryStats {
+    const coordinator = this.#coordinator;
+    return {
+      isCoordinatorUp: coordinator.isUp,
+      leaseAgeMs: this.#lease.ageMs,
+      nodes: this.nodes().length,
+      ownRows: this.#own.size,
+      remoteRows: this.#view.rows,
+      unwrittenRows: this.#own.unwritten,
+      feedLag: this.#follower.lag,
+      changesApplied: this.#follower.changesApplied,
+      commands: coordinator.commands,
+      commandFailures: coordinator.commandFailures,
+      leasesLost: this.#lease.losses,
+      reconciliations: { ...this.#follower.reconciliations },
+      rowsRepaired: this.#own.repaired,
+      rowsIgnored: this.#view.ignored,
+      nodesRemoved: this.#nodesRemoved,
+    };
+  }
+
+  observe(observer: (event: DirectoryEvent) => void): () => void {
+    this.#observers.add(observer);
+    return () => this.#observers.delete(observer);
+  }
+
+  async leave(): Promise<void> {
+    if (this.#isClosed) return;
+    this.#isClosed = true;
+    this.#cancelBeat?.();
+    this.#follower.stop();
+    if (this.#coordinator.isUp) await this.#try(() => this.#lease.giveUp());
+    this.#coordinator.close();
+  }
+
+  async #joinNow(): Promise<JoinResult> {
+    const { joinTimeoutMs } = this.#times;
+    try {
+      if (!(await this.#coordinator.untilUp(joinTimeoutMs))) {
+        return {
+          type: 'alone',
+          message: `The coordinator was not there within ${joinTimeoutMs} ms`,
+        };
+      }
+      const refusal = await this.#check();
+      if (refusal !== undefined) return { type: 'refused', message: refusal };
+      if (await this.#lease.takeFirst()) return { type: 'joined' };
+      const message = `Another live node has the id "${this.#lease.holder.node}": give each node an id of its own`;
+      return { type: 'refused', message };
+    } catch (error) {
+      if (!(error instanceof CoordinatorError)) throw error;
+      return { type: error.kind === 'away' ? 'alone' : 'refused', message: error.message };
+    }
+  }
+
+  async #firstBeat(): Promise<void> {
+    await this.#beat();
+    if (this.#follower.isCurrent || this.#isClosed) return;
+    await new Promise<void>(resolve => {
+      const stop = this.observe(() => {
+        if (!this.#follower.isCurrent) return;
+        done();
+      });
+      const cancel = this.#clock.after(this.#times.joinTimeoutMs, () => done());
+      const done = (): void => {
+        stop();
+        cancel();
+        resolve();
+      };
+    });
+  }
+
+  #beatNow(): void {
+    if (this.#isBeating) this.#isBeatWanted = true;
+    else if (!this.#isClosed && this.#isJoined) void this.#beat();
+  }
+
+  #beatLater(): void {
+    this.#cancelBeat?.();
+    if (this.#isClosed) return;
+    this.#cancelBeat = this.#clock.after(this.#times.renewMs, () => void this.#beat());
+  }
+
+  /** Cannot reject: what goes wrong at the coordinator is health, what goes wrong here is reported. */
+  async #beat(): Promise<void> {
+    if (this.#isBeating) return;
+    this.#isBeating = true;
+    this.#cancelBeat?.();
+    try {
+      do {
+        this.#isBeatWanted = false;
+        await this.#try(() => this.#beatOnce());
+      } while (this.#isBeatWanted && this.#coordinator.isUp && !this.#isClosed);
+    } catch (bug) {
+      this.#reportBug(bug);
+    } finally {
+      this.#isBeating = false;
+      this.#beatLater();
+    }
+  }
+
+  async #beatOnce(): Promise<void> {
+    if (!this.#coordinator.isUp) {
+      this.#health.degrade('coordinator-away');
+      return;
+    }
+    if (!this.#isChecked) {
+      const refusal = await this.#check();
+      if (refusal !== undefined) {
+        this.#noteUnusable(refusal);
+        return;
+      }
+    }
+    if (!(await this.#keepLease())) return;
+    this.#health.recover('coordinator-away', 'coordinator-unusable', 'node-id-taken');
+    await this.#lease.describe();
+    await this.#follower.reconcile();
+    if ((await this.#flush()) === 'lease-lost') this.#isBeatWanted = true;
+    else if (this.#own.unwritten === 0) this.#health.recover('lease-lost');
+  }
+
+  /** Renews the lease, or takes a new one. False: another node has our id. */
+  async #keepLease(): Promise<boolean> {
+    if (this.#lease.isHeld) {
+      const isQuiet = this.#own.quietSince();
+      const sentAt = this.#follower.position;
+      const renewal = await this.#lease.renew();
+      if (renewal.type === 'renewed') {
+        this.#follower.check(renewal, sentAt);
+        if (this.#lease.mayRemoveOthers && renewal.late.length > 0) {
+          this.#nodesRemoved += await this.#coordinator.removeNodes(renewal.late, 'expired');
+        }
+        if (renewal.garbage !== undefined) await this.#collect(renewal.garbage);
+        const digest = renewal.digests.get(this.#lease.holder.node);
+        if (!isQuiet() || !this.#own.differs(digest, this.#lease.recordPart)) return true;
+        if (await this.#repair()) return true;
+      }
+      this.#emit({ type: 'lease-lost', epoch: this.#lease.holder.epoch });
+      this.#lease.lose();
+      this.#health.degrade('lease-lost');
+    }
+    if (this.#isClosed) return false;
+    if (!(await this.#lease.take())) {
+      this.#health.recover('coordinator-away');
+      this.#health.degrade('node-id-taken');
+      return false;
+    }
+    this.#own.restart(this.#lease.holder);
+    this.#emit({ type: 'lease-taken', epoch: this.#lease.holder.epoch });
+    return true;
+  }
+
+  /** False: rows agree and the digest does not, so only a new epoch helps; or the lease is lost. */
+  async #repair(): Promise<boolean> {
+    const wrong = await this.#own.repair(this.#lease.holder);
+    return wrong !== undefined && wrong > 0;
+  }
+
+  /** One piece at a time, so that a beat stays short; the next beat goes on. */
+  async #collect(garbage: Holder): Promise<void> {
+    if (!(await this.#coordinator.collect(garbage))) this.#isBeatWanted = true;
+  }
+
+  async #check(): Promise<string | undefined> {
+    const { refusal, warnings } = await this.#coordinator.check();
+    this.#isChecked = refusal === undefined;
+    for (const warning of warnings) this.#health.warn(warning);
+    return refusal;
+  }
+
+  /** Writes what waits. Several callers share one run: what they added meanwhile is part of it. */
+  async #flush(): Promise<'done' | 'lease-lost'> {
+    if (!this.#lease.isHeld || !this.#coordinator.isUp) return 'done';
+    this.#flushing ??= this.#own.flush(this.#lease.holder).finally(() => {
+      this.#flushing = undefined;
+    });
+    return this.#flushing;
+  }
+
+  async #challenge(node: string): Promise<SuspicionResult> {
+    const removed = await this.#try(async () => {
+      const lease = await this.#coordinator.challenge(node);
+      if (lease === undefined) return 1;
+      await new Promise<void>(resolve => {
+        this.#clock.after(this.#times.suspicionGraceMs, resolve);
+      });
+      // What we missed ourselves meanwhile may have been the coordinator's fault.
+      if (!this.#lease.mayRemoveOthers) return undefined;
+      const count = await this.#coordinator.removeNodes([lease], 'expelled');
+      this.#nodesRemoved += count;
+      return count;
+    });
+    if (removed === undefined) return 'unknown';
+    return removed > 0 || this.#view.node(node) === undefined ? 'gone' : 'alive';
+  }
+
+  #hearOfSelf(change: FeedChange): void {
+    const isOurs = change.epoch === this.#lease.holder.epoch;
+    switch (change.type) {
+      case 'challenge':
+        if (isOurs) this.#beatNow();
+        break;
+      case 'node-gone':
+        if (isOurs && !this.#isClosed) this.#beatNow();
+        break;
+      case 'node':
+        if (!isOurs) this.#beatNow();
+        break;
+      case 'rows':
+      case 'released':
+      case 'unknown':
+        break;
+      default:
+        unreachable(change);
+    }
+  }
+
+  #noteUp(isUp: boolean): void {
+    if (this.#isClosed) return;
+    if (isUp) {
+      this.#follower.wake();
+      this.#beatNow();
+    } else {
+      this.#noteAway();
+    }
+  }
+
+  #noteAway(): void {
+    this.#isChecked = false;
+    this.#lease.noteAway();
+    this.#health.degrade('coordinator-away');
+  }
+
+  #noteUnusable(message: string): void {
+    this.#health.warn(message);
+    this.#health.degrade('coordinator-unusable');
+  }
+
+  /** Runs a step; its failure at the coordinator becomes a state of health and undefined. */
+  async #try<Result>(take: () => Promise<Result>): Promise<Result | undefined> {
+    try {
+      return await take();
+    } catch (error) {
+      if (!(error instanceof CoordinatorError)) throw error;
+      if (this.#isClosed) return undefined;
+      if (error.kind === 'away') this.#noteAway();
+      else this.#noteUnusable(error.message);
+      return undefined;
+    }
+  }
+
+  #add(row: ListenerRow): void {
+    this.#index.add(row);
+    this.#emit({ type: 'listener-added', row });
+  }
+
+  #remove(row: ListenerRow, why: 'released' | 'node-gone'): void {
+    this.#index.remove(row);
+    this.#emit({ type: 'listener-removed', row, why });
+  }
+
+  #emit(event: DirectoryEvent): void {
+    for (const observer of this.#observers) observer(event);
+  }
+}
