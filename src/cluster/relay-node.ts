@@ -22,6 +22,7 @@ import type {
 import type { DialAction, DialOutcome, Relay } from '../relay/relay.ts';
 import type { DirectoryEvent, ListenerDirectory, ListenerRow } from './listener-directory.ts';
 import type { Mesh } from './mesh.ts';
+import type { Answer } from './mesh-wire.ts';
 import type { MeshStream } from './mesh-stream.ts';
 import { newStreamKey } from './mesh-streams.ts';
 import { RemoteListener } from './remote-listener.ts';
@@ -35,7 +36,7 @@ const FOREIGN_OFFERS_MAX = 50_000;
 
 export interface RelayNodeDeps {
   readonly directory: ListenerDirectory;
-  readonly mesh: Mesh;
+  readonly mesh: Pick<Mesh, 'send' | 'request' | 'openStream' | 'expectStream'>;
   readonly random: Randomness;
   readonly log: Logger;
   readonly listenersMax: number;
@@ -76,8 +77,6 @@ export class RelayNode implements Cluster {
     this.#deps = deps;
     this.nodeTag = deps.nodeTag;
     deps.directory.observe(event => this.#directoryChanged(event));
-    deps.mesh.onDown(node => this.#linkDown(node));
-    deps.mesh.onMessage((node, message, answer) => this.#said(node, message, answer));
   }
 
   /** The relay that this node runs; call once, before anything is offered. */
@@ -167,7 +166,7 @@ export class RelayNode implements Cluster {
       .filter(([name]) => name === 'sec-websocket-protocol')
       .map(([, value]) => value)
       .join(', ');
-    const answer = await mesh.ask(
+    const reply = await mesh.request(
       node,
       meshMessage('dial', {
         id,
@@ -179,7 +178,7 @@ export class RelayNode implements Cluster {
       }),
       ASK_TIMEOUT_MS,
     );
-    const head = answer === undefined ? undefined : meshHeadOf('dial-answer', answer);
+    const head = reply.type === 'answered' ? meshHeadOf('dial-answer', reply.message) : undefined;
     if (head?.outcome === 'rejected') return { rejected: true };
     if (head?.outcome !== 'go-on' || head.streamKey === undefined) {
       // A node that is gone has taken its senders with it.
@@ -192,7 +191,7 @@ export class RelayNode implements Cluster {
       dial: {
         protocol,
         opened: rendezvous => {
-          mesh.openStream(node, streamKey, {}).then(
+          mesh.openStream(node, streamKey).then(
             stream => {
               const channel = channelOf(stream);
               if (channel === undefined) rendezvous.close(1011, 'The relay failed');
@@ -210,11 +209,8 @@ export class RelayNode implements Cluster {
     };
   }
 
-  #said(
-    node: string,
-    message: MeshMessage,
-    answer: ((message: MeshMessage) => void) | undefined,
-  ): void {
+  /** Another node says something. */
+  said(node: string, message: MeshMessage, answer: Answer | undefined): void {
     const offer = meshHeadOf('offer', message);
     if (offer !== undefined) return this.#offered(node, offer, message.body);
     const over =
@@ -334,7 +330,8 @@ export class RelayNode implements Cluster {
     return listener;
   }
 
-  #linkDown(node: string): void {
+  /** The link to another node broke. */
+  linkDown(node: string): void {
     this.#deps.directory
       .suspect(node)
       .catch((error: unknown) => this.#deps.log.warn({ err: error, node }, 'cannot check a node'));

@@ -62,6 +62,8 @@ export const MESH_MESSAGES = {
       /** With these it turns the sender away. */
       rejectStatus: 'string?',
       rejectDescription: 'string?',
+      /** The dialled query without the protocol's own fields; some listeners reject in it. */
+      userQuery: 'string',
     },
   },
   'dial-answer': {

@@ -1,0 +1,198 @@
+import { createHash } from 'node:crypto';
+import type { Clock } from '../base/clock.ts';
+import type { Logger } from '../base/logger.ts';
+import { MESH_VERSIONS } from '../protocol/mesh-frames.ts';
+import type { Channel, Meter, Randomness } from '../relay/ports.ts';
+import type { ListenerDirectory, NodeRecord } from './listener-directory.ts';
+import type { MeshCredentials } from './mesh-credentials.ts';
+import { Mesh } from './mesh.ts';
+import type { MeshStream } from './mesh-stream.ts';
+import { RelayNode } from './relay-node.ts';
+
+export interface ClusterOptions {
+  readonly nodeId: string;
+  readonly listenersMax: number;
+  readonly mesh: {
+    readonly host: string;
+    /** 0 picks one. */
+    readonly port: number;
+    /** `host` or `host:port` at which other nodes reach the mesh port; without a port the bound one. */
+    readonly advertise: string;
+    readonly credentials: MeshCredentials;
+  };
+}
+
+export interface ClusterDeps {
+  readonly clock: Clock;
+  readonly random: Randomness;
+  readonly log: Logger;
+  readonly meter: Meter;
+  /** Opens the directory for a node that others reach at `meshAddress`. */
+  readonly openDirectory: (node: {
+    readonly node: string;
+    readonly meshAddress: string;
+    readonly versions: { readonly min: number; readonly max: number };
+  }) => ListenerDirectory;
+  readonly channelOf: (stream: MeshStream) => Channel | undefined;
+  readonly joinHop: (rendezvous: Channel, stream: Channel) => void;
+  readonly reportBug: (bug: unknown) => void;
+}
+
+export interface OpenCluster {
+  readonly node: RelayNode;
+  readonly directory: ListenerDirectory;
+  readonly mesh: Mesh;
+  /** Leaves the cluster: its listeners vanish from the directory, its links say goodbye. Safe to call twice. */
+  close(): Promise<void>;
+}
+
+/** The cluster cannot be joined; the message says what to do. */
+export class ClusterError extends Error {
+  override readonly name = 'ClusterError';
+}
+
+const TAG_CHARS = 8;
+
+/**
+ * Opens the mesh port, takes the node's lease, and begins to link. Rejects with `ClusterError` when the
+ * port cannot be had, or the directory refuses this node: another one has its id, or what is at Redis is
+ * not a directory. A Redis that is away is no reason: the node works alone until it comes.
+ */
+export async function openCluster(
+  options: ClusterOptions,
+  deps: ClusterDeps,
+): Promise<OpenCluster> {
+  const { clock, random, log, meter, reportBug, channelOf, joinHop } = deps;
+  const { nodeId, listenersMax } = options;
+  let directory: ListenerDirectory | undefined;
+  const opened = (): ListenerDirectory => {
+    if (directory === undefined) throw new Error('The directory is not open yet');
+    return directory;
+  };
+  let node: RelayNode | undefined;
+  const mesh = new Mesh(
+    {
+      clock,
+      random,
+      log,
+      meter,
+      nodeId,
+      epoch: () => opened().self().epoch,
+      nodes: {
+        nodes: () => (directory?.nodes() ?? []).map(meshNodeOf),
+        onChange: listener => {
+          listeners.add(listener);
+          return () => listeners.delete(listener);
+        },
+      },
+      handlers: {
+        message: (from, message, answer) => node?.said(from, message, answer),
+        up: from => log.info({ event: 'MeshLinkUp', peer: from }, 'linked to a node'),
+        down: (from, reason) => {
+          log.warn({ event: 'MeshLinkDown', peer: from, reason }, 'link to a node broke');
+          node?.linkDown(from);
+        },
+        drained: () => {},
+        bug: reportBug,
+      },
+    },
+    { host: options.mesh.host, port: options.mesh.port, credentials: options.mesh.credentials },
+  );
+  const listeners = new Set<() => void>();
+  try {
+    await mesh.start();
+  } catch (cause) {
+    const why = cause instanceof Error ? cause.message : String(cause);
+    throw new ClusterError(`Cannot open the mesh port: ${why}. Choose another with --mesh-port`, {
+      cause,
+    });
+  }
+  directory = deps.openDirectory({
+    node: nodeId,
+    meshAddress: advertised(options.mesh.advertise, mesh.port),
+    versions: MESH_VERSIONS,
+  });
+  const nodesByTag = new Map<string, string>();
+  const nodesChanged = (): void => {
+    nodesByTag.clear();
+    for (const one of opened().nodes()) nodesByTag.set(tagOf(one.node), one.node);
+    for (const listener of listeners) listener();
+  };
+  directory.observe(event => {
+    if (event.type.startsWith('node-') || event.type.startsWith('lease-')) nodesChanged();
+    logEvent(log, event);
+  });
+  node = new RelayNode({
+    directory,
+    mesh,
+    random,
+    log,
+    listenersMax,
+    nodeTag: tagOf(nodeId),
+    nodeOfTag: tag => nodesByTag.get(tag),
+    channelOf,
+    joinHop,
+  });
+  const joined = await directory.join();
+  if (joined.type === 'refused') {
+    await directory.leave();
+    await mesh.close();
+    throw new ClusterError(joined.message);
+  }
+  if (joined.type === 'alone') log.warn({ event: 'ClusterAlone' }, joined.message);
+  nodesChanged();
+  return {
+    node,
+    directory,
+    mesh,
+    close: async () => {
+      await opened().leave();
+      await mesh.close();
+    },
+  };
+}
+
+/** Names a node in the ids it makes. Short, and no secret. */
+function tagOf(nodeId: string): string {
+  return createHash('sha256').update(nodeId).digest('hex').slice(0, TAG_CHARS);
+}
+
+function meshNodeOf({ node, epoch, meshAddress }: NodeRecord): {
+  readonly nodeId: string;
+  readonly epoch: string;
+  readonly meshAddress: string;
+} {
+  return { nodeId: node, epoch, meshAddress };
+}
+
+function advertised(advertise: string, boundPort: number): string {
+  const hasPort = /:\d+$/.test(advertise) && !advertise.endsWith(']');
+  return hasPort ? advertise : `${advertise}:${boundPort}`;
+}
+
+function logEvent(
+  log: Logger,
+  event: Parameters<Parameters<ListenerDirectory['observe']>[0]>[0],
+): void {
+  switch (event.type) {
+    case 'node-joined':
+      log.info({ event: 'NodeJoined', peer: event.node.node }, 'node joined');
+      return;
+    case 'node-gone':
+      log.warn({ event: 'NodeGone', peer: event.node.node, reason: event.why }, 'node gone');
+      return;
+    case 'lease-lost':
+      log.error({ event: 'LeaseLost' }, 'lease lost: listeners here are written again');
+      return;
+    case 'degraded':
+      log.warn({ event: 'ClusterDegraded', reasons: event.reasons }, 'cluster degraded');
+      return;
+    case 'healthy':
+      log.info({ event: 'ClusterHealthy' }, 'cluster healthy');
+      return;
+    case 'warning':
+      log.warn({ event: 'ClusterWarning' }, event.message);
+      return;
+    default:
+  }
+}
