@@ -1,5 +1,9 @@
-import { createMetrics } from './observability/metrics.ts';
+import { DIRECTORY_METRICS } from './cluster/metrics.ts';
+import { MESH_METRICS } from './cluster/mesh-metrics.ts';
+import type { OpenCluster } from './cluster/open-cluster.ts';
+import { createMetrics, type Metrics } from './observability/metrics.ts';
 import { RELAY_METRICS } from './relay/metrics.ts';
+import { DEGRADED_REASONS } from './cluster/listener-directory.ts';
 import type { NamespaceTable } from './relay/namespaces.ts';
 import type { Meter } from './relay/ports.ts';
 import type { Relay } from './relay/relay.ts';
@@ -11,6 +15,8 @@ import { UWS_VERSION, VERSION } from './version.ts';
 
 /** What is looked at when metrics are read: plain fields that the data path counts in. */
 export interface MetricSources {
+  readonly cluster: OpenCluster | undefined;
+  readonly hopTraffic: Float64Array;
   readonly namespaces: NamespaceTable;
   readonly relay: Relay;
   readonly dataPlane: OpenDataPlane;
@@ -24,6 +30,27 @@ export interface ServerMetrics {
   readonly read: () => Promise<{ readonly text: string; readonly contentType: string }>;
 }
 
+const HOP_METRICS = [
+  {
+    name: 'halfway_mesh_hops_total',
+    kind: 'counter',
+    help: 'Rendezvous that a listener dialled here and whose sender is on another node',
+    values: [{}],
+  },
+  {
+    name: 'halfway_mesh_forwarded_bytes_total',
+    kind: 'counter',
+    help: 'Payload bytes of such rendezvous that crossed this node',
+    labels: ['direction'],
+    values: ['to_listener', 'to_sender'].map(direction => ({ direction })),
+  },
+  {
+    name: 'halfway_mesh_foreign_offers',
+    kind: 'gauge',
+    help: 'Senders of other nodes that listeners here have not settled',
+  },
+] as const;
+
 const SERVER_METRICS = [
   { name: 'halfway_ready', kind: 'gauge', help: '1 while work should be sent to this node' },
   {
@@ -36,9 +63,19 @@ const SERVER_METRICS = [
 
 /** Joins the parts' metric lists with prom-client; `entityLabelsMax` caps the hybrid_connection label. */
 export function serverMetrics(entityLabelsMax: number): ServerMetrics {
-  const metrics = createMetrics([RELAY_METRICS, TRANSPORT_METRICS, SERVER_METRICS], {
-    defaultMetrics: true,
-  });
+  const metrics = createMetrics(
+    [
+      RELAY_METRICS,
+      TRANSPORT_METRICS,
+      SERVER_METRICS,
+      DIRECTORY_METRICS,
+      MESH_METRICS,
+      HOP_METRICS,
+    ],
+    {
+      defaultMetrics: true,
+    },
+  );
   const entityLabel = metrics.cappedLabel(entityLabelsMax);
   metrics.gauge('halfway_build_info').set(1, {
     version: VERSION,
@@ -62,6 +99,8 @@ export function serverMetrics(entityLabelsMax: number): ServerMetrics {
       metrics.onCollect(() => {
         collectEntities(sources);
         collectProcess(sources);
+        if (sources.cluster !== undefined)
+          collectCluster(metrics, sources.cluster, sources.hopTraffic);
       }),
     read: async () => ({ text: await metrics.text(), contentType: metrics.contentType }),
   };
@@ -119,6 +158,61 @@ export function serverMetrics(entityLabelsMax: number): ServerMetrics {
     failures.setTotal(terminator?.stats.handshakeFailures ?? 0, { cause: 'handshake' });
     failures.setTotal(terminator?.stats.relayFailures ?? 0, { cause: 'relay' });
     failures.setTotal(terminator?.stats.stalled ?? 0, { cause: 'stalled' });
+  }
+}
+
+/** Copies what directory and mesh count in plain fields. */
+function collectCluster(
+  metrics: Metrics,
+  { directory, mesh, node }: OpenCluster,
+  hopTraffic: Float64Array,
+): void {
+  const gauge = (name: string, value: number, labels = {}): void =>
+    metrics.gauge(name).set(value, labels);
+  const total = (name: string, value: number, labels = {}): void =>
+    metrics.counter(name).setTotal(value, labels);
+
+  const stats = directory.stats();
+  gauge('halfway_redis_up', stats.isCoordinatorUp ? 1 : 0);
+  const reasons = directory.degradedReasons();
+  for (const reason of DEGRADED_REASONS) {
+    gauge('halfway_cluster_degraded', reasons.includes(reason) ? 1 : 0, { reason });
+  }
+  if (stats.leaseAgeMs === undefined) metrics.gauge('halfway_cluster_lease_age_seconds').reset();
+  else gauge('halfway_cluster_lease_age_seconds', stats.leaseAgeMs / 1000);
+  total('halfway_cluster_leases_lost_total', stats.leasesLost);
+  gauge('halfway_cluster_nodes', stats.nodes);
+  total('halfway_cluster_nodes_removed_total', stats.nodesRemoved);
+  gauge('halfway_cluster_listeners', stats.ownRows, { where: 'here' });
+  gauge('halfway_cluster_listeners', stats.remoteRows, { where: 'elsewhere' });
+  gauge('halfway_cluster_listeners_unwritten', stats.unwrittenRows);
+  gauge('halfway_cluster_feed_lag_changes', stats.feedLag);
+  total('halfway_cluster_changes_total', stats.changesApplied);
+  for (const [reason, count] of Object.entries(stats.reconciliations)) {
+    total('halfway_cluster_reconciliations_total', count, { reason });
+  }
+  total('halfway_cluster_rows_repaired_total', stats.rowsRepaired);
+  total('halfway_cluster_rows_ignored_total', stats.rowsIgnored);
+  total('halfway_redis_commands_total', stats.commands);
+  total('halfway_redis_command_failures_total', stats.commandFailures);
+
+  const { counters, links, queuedBytes, strangers, openStreams, expectedStreams } = mesh.stats();
+  for (const [state, count] of Object.entries(links)) gauge('halfway_mesh_links', count, { state });
+  total('halfway_mesh_messages_total', counters.messagesSent, { direction: 'sent' });
+  total('halfway_mesh_messages_total', counters.messagesReceived, { direction: 'received' });
+  total('halfway_mesh_bytes_total', counters.bytesSent, { direction: 'sent' });
+  total('halfway_mesh_bytes_total', counters.bytesReceived, { direction: 'received' });
+  total('halfway_mesh_dropped_messages_total', counters.refused, { why: 'refused' });
+  total('halfway_mesh_dropped_messages_total', counters.strayAnswers, { why: 'stray-answer' });
+  total('halfway_mesh_dropped_messages_total', counters.notUnderstood, { why: 'not-understood' });
+  gauge('halfway_mesh_queued_bytes', queuedBytes);
+  gauge('halfway_mesh_strangers', strangers);
+  gauge('halfway_mesh_streams', openStreams, { state: 'open' });
+  gauge('halfway_mesh_streams', expectedStreams, { state: 'expected' });
+  gauge('halfway_mesh_foreign_offers', node.foreignOffers);
+  for (const [i, direction] of DIRECTIONS.entries()) {
+    // A hop joins the listener's rendezvous first, so its first direction is the one to the sender.
+    total('halfway_mesh_forwarded_bytes_total', hopTraffic[1 - i] ?? 0, { direction });
   }
 }
 

@@ -5,6 +5,7 @@ import { systemClock, type Clock } from './base/clock.ts';
 import type { Logger } from './base/logger.ts';
 import { StartError } from './config/errors.ts';
 import type { Config } from './config/options.ts';
+import { joinCluster } from './server-cluster.ts';
 import { serverMetrics } from './server-metrics.ts';
 import { RelayEvents } from './relay/events.ts';
 import { NamespaceTable } from './relay/namespaces.ts';
@@ -56,6 +57,9 @@ export async function startServer(
   const metrics = serverMetrics(config.entityLabelsMax);
   const dataPlane = await openDataPlane(config, { log, clock, meter: metrics.meter });
   if ('unavailable' in dataPlane) throw new StartError(dataPlane.unavailable);
+  const hopTraffic = new Float64Array(4);
+  const { meter } = metrics;
+  const cluster = await joinCluster(config, { clock, random, log, meter, dataPlane, hopTraffic });
   const events = new RelayEvents({ clock, random, log, meter: metrics.meter });
   const relay = new Relay({
     namespaces,
@@ -66,7 +70,9 @@ export async function startServer(
     dataPlane: dataPlane.joiner,
     limits: config,
     autoCreate: config.autoCreate,
+    ...(cluster === undefined ? {} : { cluster: cluster.node }),
   });
+  cluster?.node.serve(relay);
 
   let drainPhase: 'no' | 'announced' | 'draining' = 'no';
   const readiness = (): Readiness => ({
@@ -74,6 +80,7 @@ export async function startServer(
     reasons: [
       ...(drainPhase === 'no' ? [] : ['draining']),
       ...(dataPlane.degraded === undefined ? [] : [`degraded: ${dataPlane.degraded}`]),
+      ...(cluster?.directory.degradedReasons() ?? []).map(reason => `degraded: ${reason}`),
     ],
   });
 
@@ -97,7 +104,7 @@ export async function startServer(
       controlMessageBytesMax: config.controlMessageBytesMax,
       wholeMessageBytesMax: dataPlane.wholeMessageBytesMax,
       keepAliveMs: config.keepAliveMs,
-      dialElsewhere: () => undefined,
+      dialElsewhere: (request, action) => cluster?.node.dialElsewhere(request, action),
       reportBug: bug => log.error({ err: bug }, 'bug'),
       prepare: dataPlane.prepare,
       channelSocket: dataPlane.channelSocket,
@@ -135,7 +142,15 @@ export async function startServer(
       })),
     ),
   });
-  metrics.collectFrom({ namespaces, relay, dataPlane, tls: () => terminator, readiness });
+  metrics.collectFrom({
+    cluster,
+    hopTraffic,
+    namespaces,
+    relay,
+    dataPlane,
+    tls: () => terminator,
+    readiness,
+  });
 
   const publicPort = await openPublic(config, routes, {
     log,
@@ -162,10 +177,10 @@ export async function startServer(
   const stop = async (): Promise<void> => {
     if (isStopped) return;
     isStopped = true;
+    await cluster?.close();
     publicPort.close();
     adminPort.close();
     dataPlane.close();
-    return Promise.resolve();
   };
   const wait = (ms: number): Promise<void> => new Promise(done => void clock.after(ms, done));
   const isEmpty = (): boolean => relay.listenerCount === 0 && relay.senderCount === 0;
@@ -179,6 +194,7 @@ export async function startServer(
     async drain() {
       if (drainPhase !== 'no') return;
       drainPhase = 'announced';
+      await cluster?.directory.setState('draining');
       // Work still comes in until the balancer has noticed; refusing it now would only fail it.
       await wait(config.drainDelayMs);
       drainPhase = 'draining';

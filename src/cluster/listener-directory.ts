@@ -50,17 +50,19 @@ export type ClaimResult =
   | { readonly type: 'node-full' };
 
 /** What keeps a directory from being whole; several at once are possible. */
-export type DegradedReason =
+export const DEGRADED_REASONS = [
   /** The coordinator cannot be reached: memory answers, claims are provisional. */
-  | 'coordinator-away'
+  'coordinator-away',
   /** Our lease lapsed, or was taken away; we are taking a new one and writing our rows again. */
-  | 'lease-lost'
+  'lease-lost',
   /** Another live process uses our node id: our listeners are invisible to others. */
-  | 'node-id-taken'
+  'node-id-taken',
   /** Changes were missed; the whole is being read again. */
-  | 'catching-up'
+  'catching-up',
   /** Something else lies under our keys, or the server refuses us: see the warnings. */
-  | 'coordinator-unusable';
+  'coordinator-unusable',
+] as const;
+export type DegradedReason = (typeof DEGRADED_REASONS)[number];
 
 export type JoinResult =
   | { readonly type: 'joined' }

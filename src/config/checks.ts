@@ -30,6 +30,7 @@ export function checkTogether(
         `(hybridConnectionsMax), got ${total}`,
     );
   }
+  faults.push(...meshFaults(config, faulty));
   if (purpose === 'serve' && config.autoCreate) {
     faults.push('autoCreate must be false here: only `halfway dev` creates by itself');
   }
@@ -42,6 +43,30 @@ function tlsFaults(config: Config, faulty: ReadonlySet<OptionName>): string[] {
   if (hasBoth || faulty.has('tlsCert') || faulty.has('tlsKey')) return [];
   const missing = config.tlsCert === undefined ? 'tlsCert' : 'tlsKey';
   return [`${missing} must be given too: TLS needs a certificate (tlsCert) and its key (tlsKey)`];
+}
+
+/** Characters that a mesh secret must have: it is all that keeps strangers out of the mesh. */
+const MESH_SECRET_CHARS_MIN = 32;
+
+function meshFaults(config: Config, faulty: ReadonlySet<OptionName>): string[] {
+  if (config.redis === undefined) return [];
+  const { meshCert, meshKey, meshCa, meshSecret } = config;
+  const files = [meshCert, meshKey, meshCa].filter(file => file !== undefined).length;
+  const faults: string[] = [];
+  if (files !== 0 && files !== 3) {
+    faults.push('meshCert, meshKey and meshCa must be given together, or none of them');
+  }
+  if (files === 0 && meshSecret === undefined && !faulty.has('meshSecret')) {
+    faults.push(
+      'meshSecret must be given, because redis makes this node speak to others: set ' +
+        'HALFWAY_MESH_SECRET, HALFWAY_MESH_SECRET_FILE or --mesh-secret-file, the same on all nodes ' +
+        '(or give certificates: meshCert, meshKey and meshCa)',
+    );
+  }
+  if (meshSecret !== undefined && meshSecret.length < MESH_SECRET_CHARS_MIN) {
+    faults.push(`meshSecret must have at least ${MESH_SECRET_CHARS_MIN} characters`);
+  }
+  return faults;
 }
 
 const NO_NAMESPACE = `namespaces must hold at least one namespace. Give --config FILE with, for example:

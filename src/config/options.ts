@@ -4,9 +4,11 @@ import {
   DELAY_MS_MAX,
   filePath,
   hostToBind,
+  meshAddress,
   nodeName,
   oneOf,
   origin,
+  redisUrl,
   secretText,
   wholeNumber,
   yesOrNo,
@@ -30,6 +32,7 @@ export interface Option<Value> {
 export type OptionGroup =
   | 'Addresses'
   | 'TLS and proxies'
+  | 'Cluster'
   | 'Time'
   | 'Limits'
   | 'Behaviour'
@@ -124,6 +127,68 @@ export const OPTIONS = {
     parse: addressRanges,
     group: 'TLS and proxies',
     help: 'Proxies whose X-Forwarded-For and X-Forwarded-Proto are believed, e.g. 10.0.0.0/8,fd00::/8.',
+  },
+  redis: {
+    placeholder: 'URL',
+    default: undefined,
+    parse: redisUrl,
+    group: 'Cluster',
+    help: 'Redis that makes this node one of a cluster: redis[s]://…, redis[s]+sentinel://…, redis[s]+cluster://….',
+  },
+  redisPassword: {
+    placeholder: 'FILE',
+    default: undefined,
+    parse: secretText,
+    group: 'Cluster',
+    secret: true,
+    help: 'Password for Redis, in place of one in the URL.',
+  },
+  redisPrefix: {
+    placeholder: 'NAME',
+    default: 'halfway',
+    parse: nodeName,
+    group: 'Cluster',
+    help: 'Prefix of all keys in Redis: one for each cluster that shares it.',
+  },
+  meshHost: {
+    placeholder: 'HOST',
+    default: '0.0.0.0',
+    parse: hostToBind,
+    group: 'Cluster',
+    help: 'Address of the mesh port, on which the nodes of a cluster speak to each other.',
+  },
+  meshPort: {
+    placeholder: 'PORT',
+    default: 8070,
+    parse: port,
+    group: 'Cluster',
+    help: 'The mesh port. 0 lets the system pick one.',
+  },
+  meshAdvertise: {
+    placeholder: 'ADDRESS',
+    default: undefined,
+    parse: meshAddress,
+    group: 'Cluster',
+    help: 'host or host:port at which other nodes reach the mesh port; without it meshHost, or the host name.',
+  },
+  meshSecret: {
+    placeholder: 'FILE',
+    default: undefined,
+    parse: secretText,
+    group: 'Cluster',
+    secret: true,
+    help: 'Secret that all nodes of a cluster share, at least 32 characters.',
+  },
+  meshCert: {
+    ...file,
+    group: 'Cluster',
+    help: 'Certificate of this node for the mesh, in PEM, from an authority of its own (meshCa).',
+  },
+  meshKey: { ...file, group: 'Cluster', help: 'Private key of meshCert, in PEM.' },
+  meshCa: {
+    ...file,
+    group: 'Cluster',
+    help: 'Authority that all mesh certificates come from, in PEM.',
   },
   requestTimeoutMs: {
     ...milliseconds,

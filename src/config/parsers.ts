@@ -50,6 +50,20 @@ export function hostToBind(text: string): Parsed<string> {
   return { fault: `must be an IP address or a host name, got ${quote(text)}` };
 }
 
+/** Only the scheme is looked at: what is behind it belongs to the Redis client, which says more. */
+export function redisUrl(text: string): Parsed<string> {
+  return /^rediss?(?:\+(?:sentinel|cluster))?:\/\/\S+$/.test(text)
+    ? { value: text }
+    : { fault: 'must be such as redis://host:6379, redis+sentinel://host/master or rediss://host' };
+}
+
+/** A host, or `host:port`. */
+export function meshAddress(text: string): Parsed<string> {
+  return /^(?:[\w.-]+|\[[\da-f:.]+\])(?::\d{1,5})?$/i.test(text)
+    ? { value: text }
+    : { fault: `must be a host or host:port, got ${quote(text)}` };
+}
+
 export function nodeName(text: string): Parsed<string> {
   if (/^[A-Za-z0-9._-]{1,64}$/.test(text)) return { value: text };
   return { fault: `must be 1 to 64 letters, digits, ".", "_" or "-", got ${quote(text)}` };

@@ -1,3 +1,4 @@
+import type { Socket } from 'node:net';
 import type { HttpResponse, us_socket_context_t } from 'uWebSockets.js';
 import type { Clock } from '../base/clock.ts';
 import type { Logger } from '../base/logger.ts';
@@ -25,6 +26,11 @@ export interface DataPlaneOptions {
   readonly stallTimeoutMs: number;
 }
 
+/** A connection to another node that carries unmasked frames, and can be had as a socket. */
+export interface NodeStream {
+  takeSocket(): { readonly socket: Socket; readonly head: Buffer } | undefined;
+}
+
 /** How relayed WebSockets are carried, chosen once at start. */
 export interface OpenDataPlane {
   readonly joiner: DataPlane;
@@ -34,6 +40,8 @@ export interface OpenDataPlane {
   readonly wholeMessageBytesMax: number;
   readonly prepare: (context: us_socket_context_t) => void;
   readonly channelSocket: (onChannel: (channel: Channel) => void) => UpgradedSocket;
+  /** A stream between nodes as a channel that the joiner knows; undefined: it cannot, take it otherwise. */
+  readonly streamChannel: (stream: NodeStream) => Channel | undefined;
   readonly remotePort: (response: HttpResponse) => number;
   readonly disarmTimeout: (response: HttpResponse) => void;
   stats(): NativePlaneStats | undefined;
@@ -79,6 +87,8 @@ function nativePlane(plane: NativePlane, options: DataPlaneOptions, clock: Clock
     wholeMessageBytesMax: 2 * options.controlMessageBytesMax,
     prepare: context => void plane.hook(context),
     channelSocket: onChannel => new NativeSocket(plane, options.messageBytesMax, onChannel),
+    // Not yet: the native plane takes sockets of uWebSockets.js only.
+    streamChannel: () => undefined,
     remotePort: response => plane.remotePort(response),
     disarmTimeout: response => plane.setTimeoutSeconds(response, 0),
     stats: () => plane.stats(),
@@ -95,6 +105,7 @@ function messagePlane(options: DataPlaneOptions, meter: Meter, degraded: string)
     prepare: () => {},
     channelSocket: onChannel =>
       new MessageChannel(options.fallbackQueueBytesMax, onChannel, onOverflow),
+    streamChannel: () => undefined,
     remotePort: () => 0,
     disarmTimeout: () => {},
     stats: () => undefined,
