@@ -46,6 +46,7 @@ export type RecordType = keyof typeof RECORD_TYPES;
  */
 export interface MeshRecord {
   readonly type: RecordType;
+  /** A decoded one shares its memory with the bytes it was in. */
   readonly payload: Uint8Array;
 }
 
@@ -86,7 +87,7 @@ export function decodeRecord(
   }
   const bytesRead = RECORD_HEADER_BYTES + payloadBytes;
   if (bytes.length < bytesRead) return undefined;
-  return { record: { type, payload: bytes.slice(RECORD_HEADER_BYTES, bytesRead) }, bytesRead };
+  return { record: { type, payload: bytes.subarray(RECORD_HEADER_BYTES, bytesRead) }, bytesRead };
 }
 
 const RECORD_NAMES = new Map<number, RecordType>();
