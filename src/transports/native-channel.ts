@@ -26,7 +26,7 @@ export class NativeChannel implements Channel {
 
   receive(receiver: ChannelReceiver): void {
     let opcode: DataOpcode = OPCODE.continuation;
-    this.#plane.deliver(this.leg, {
+    const isDelivering = this.#plane.deliver(this.leg, {
       chunk(firstByte, isFirst, isLast, payload) {
         if (isFirst) opcode = dataOpcodeOf(firstByte);
         // A header whose payload has not come yet says nothing that the first bytes do not say.
@@ -41,6 +41,8 @@ export class NativeChannel implements Channel {
       error: () => {},
       gone: () => receiver.gone(),
     });
+    // It ended before anybody wanted to know: that, too, must be told.
+    if (!isDelivering) queueMicrotask(() => receiver.gone());
   }
 
   send(opcode: DataOpcode, fin: boolean, payload: Uint8Array): boolean {

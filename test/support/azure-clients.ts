@@ -96,11 +96,12 @@ export interface RawPair {
   readonly control: RawListener;
 }
 
-export async function joinPair(
-  relay: TestRelay,
-  options: { readonly control?: RawListener } = {},
-): Promise<RawPair> {
-  const control = options.control ?? (await openListener(relay));
+const controls = new WeakMap<TestRelay, RawListener>();
+
+/** Joins a sender with the relay's listener for such pairs, which the first call opens. */
+export async function joinPair(relay: TestRelay): Promise<RawPair> {
+  const control = controls.get(relay) ?? (await openListener(relay));
+  controls.set(relay, control);
   const dialling = dialSender(relay);
   const listener = await control.acceptNext();
   const { socket: sender } = await dialling.answer;

@@ -70,6 +70,8 @@ export function dial(url: string, options: DialOptions = {}): Dialling {
     ]),
   );
   const answer = readAnswer(socket, key);
+  // Who dials and is not interested in the answer need not handle its failure either.
+  answer.catch(() => {});
   return {
     answer,
     abandon: async () => {
@@ -308,6 +310,16 @@ export class RawWebSocket {
   /** Bytes as they are: parts of frames, or what is no frame at all. */
   sendRaw(bytes: Uint8Array): void {
     this.#socket.write(bytes);
+  }
+
+  /** All that was sent has been taken by the system. */
+  async flushed(): Promise<void> {
+    await within(
+      'bytes to be taken',
+      new Promise<void>(resolve => {
+        this.#socket.write('', () => resolve());
+      }),
+    );
   }
 
   sendClose(code?: number, reason?: string): void {
