@@ -64,7 +64,11 @@ function openLink(parts: {
   const { connection, path, mode, report } = parts;
   const { clock } = parts.context;
   const audience = connection.audienceFor(path);
-  const onFailure = (error: unknown): void => report(messageOf(error));
+  const onFailure = (error: unknown): void => {
+    // An address that is refused has expired, mostly because its sender gave up.
+    const isLate = error instanceof HandshakeRefused;
+    report(isLate ? `a sender has gone: ${error.message}` : messageOf(error));
+  };
   const link: ControlLink = new ControlLink({
     address: `${connection.webSocketOrigin}/$hc/${path}?sb-hc-action=listen&sb-hc-id=${randomUUID()}`,
     token: () => {

@@ -2,6 +2,7 @@ import { randomBytes } from 'node:crypto';
 import { createServer, type RequestListener } from 'node:http';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
 import { WebSocketServer } from 'ws';
+import { HAS_NATIVE } from '../support/data-planes.ts';
 import { Inbox } from '../support/inbox.ts';
 import { ROOT_KEY, SEND_KEY, startRelay, type TestRelay } from '../support/relay.ts';
 import { until, within } from '../support/within.ts';
@@ -139,6 +140,14 @@ describe('connect', () => {
     sender.stdin.end();
     expect(await within('the end', sender.exitCode)).toBe(0);
     expect(sender.out()).toBe('grüß\nGott, ja\n');
+  });
+
+  test.runIf(HAS_NATIVE)('waits for all answers after its input has ended', async () => {
+    await listen();
+    const input = 'a\nb\n'.repeat(10_000);
+    const argv = ['connect', 'hyco', '--text'];
+    const { exitCode, out } = await commandResult(argv, { env: env(), input });
+    expect([exitCode, out === input]).toEqual([0, true]);
   });
 
   test('carries bytes both ways', async () => {
@@ -290,6 +299,35 @@ describe('listen --to', () => {
     expect(response.status).toBe(200);
     controller.abort();
     expect(await closed.next()).toBe(true);
+  });
+
+  test('goes on when a sender has gone before its answer came', async () => {
+    const held = new Inbox<() => void>('a held request');
+    const target = await startTarget((incoming, outgoing) => {
+      if (incoming.url === '/quick') outgoing.end('quick');
+      else held.put(() => outgoing.end(Buffer.alloc(1_000_000)));
+    });
+    const listener = await listen('--to', target.url);
+    const controller = new AbortController();
+    const headers = { ServiceBusAuthorization: relay.token() };
+    const lost = fetch(`${relay.httpUrl}/hyco/slow`, { headers, signal: controller.signal });
+    const answer = await held.next();
+    controller.abort();
+    await expect(lost).rejects.toThrow();
+    answer();
+    await listener.saw('a sender has gone: 4');
+    expect((await request('hyco/quick')).out).toBe('quick');
+  });
+
+  test('breaks an answer off where its target does', async () => {
+    const target = await startTarget((_incoming, outgoing) => {
+      outgoing.writeHead(200, { 'Content-Length': '1000000' });
+      outgoing.write(Buffer.alloc(200_000), () => outgoing.destroy());
+    });
+    await listen('--to', target.url);
+    const { exitCode, err } = await request('hyco');
+    expect(exitCode).toBe(1);
+    expect(err).toMatch(/^halfway: Cannot request "hyco"/);
   });
 
   test('answers 502 when nothing listens at the target, and says so itself', async () => {
