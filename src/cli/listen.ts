@@ -10,6 +10,7 @@ import type { ListenMode } from './listen-modes/listen-mode.ts';
 import { printMode } from './listen-modes/print.ts';
 import { adviceOn } from './refusal-advice.ts';
 import { ControlLink } from './relay-client/control-link.ts';
+import { HandshakeRefused } from './relay-client/frame-socket.ts';
 import {
   answerAtAddress,
   answerInline,
