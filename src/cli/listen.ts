@@ -70,6 +70,7 @@ function openLink(parts: {
     const isLate = error instanceof HandshakeRefused;
     report(isLate ? `a sender has gone: ${error.message}` : messageOf(error));
   };
+  let isUp = false;
   const link: ControlLink = new ControlLink({
     address: `${connection.webSocketOrigin}/$hc/${path}?sb-hc-action=listen&sb-hc-id=${randomUUID()}`,
     token: () => {
@@ -90,10 +91,14 @@ function openLink(parts: {
     onRequestPointer: address => {
       answerAtAddress(address, exchange).catch(onFailure);
     },
-    onOpen: () => report(`listening on ${connection.httpOrigin}/${path}`),
+    onOpen: () => {
+      isUp = true;
+      report(`listening on ${connection.httpOrigin}/${path}`);
+    },
     onDown: (why, retryMs) => {
-      const text = adviceOn(`lost ${connection.webSocketOrigin}`, why);
-      report(`${text}; trying again in ${(retryMs / 1_000).toFixed(1)} s`);
+      const what = `${isUp ? 'lost' : 'cannot reach'} ${connection.webSocketOrigin}`;
+      isUp = false;
+      report(`${adviceOn(what, why)}; trying again in ${(retryMs / 1_000).toFixed(1)} s`);
     },
   });
   const exchange: ExchangeDeps = { clock, link, answer: mode.answer, onFailure };

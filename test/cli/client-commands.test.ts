@@ -198,6 +198,14 @@ describe('listen', () => {
     await until('gone', async () => (await request('hyco')).err.includes('404'));
   });
 
+  test('says why it cannot reach the relay, and tries again', async () => {
+    const string = env().HALFWAY_CONNECTION_STRING.replace(`:${relay.port}/`, ':1/');
+    const argv = ['listen', 'hyco'];
+    await using listener = runCommand(argv, { env: { HALFWAY_CONNECTION_STRING: string } });
+    await listener.saw('cannot reach ws://127.0.0.1:1: nothing listens there');
+    expect(listener.err()).toMatch(/; trying again in 0\.\d s\n/);
+  });
+
   test('--print shows messages and requests', async () => {
     const listener = await listen('--print');
     await request('hyco/path?q=1', '-d', 'a body');
