@@ -48,6 +48,8 @@ export interface NativeRelay extends AsyncDisposable {
   pair(options?: PairOptions): Promise<TestPair>;
   /** The object of uWebSockets.js behind a leg. */
   wsOf(leg: LegHandle): WebSocket<unknown>;
+  /** Everything that clients have written until now has been looked at: all share one loop. */
+  settled(): Promise<void>;
   /** Resolves when no leg of any relay in this process is left. */
   empty(): Promise<void>;
   stop(): void;
@@ -139,6 +141,9 @@ export async function startNativeRelay(listenOn: 'tcp' | 'unix' = 'tcp'): Promis
       const ws = sockets.get(leg);
       if (ws === undefined) throw new Error('No such leg');
       return ws;
+    },
+    async settled() {
+      for (let i = 0; i < 3; i += 1) await new Promise(resolve => void setImmediate(resolve));
     },
     empty: () => until('no leg left', () => plane.stats().legs === 0),
     stop() {
