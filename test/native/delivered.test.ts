@@ -55,13 +55,14 @@ describe('deliver()', () => {
     await relay[Symbol.asyncDispose]();
   });
   beforeEach(async () => {
-    await relay.empty();
     ({ client, leg } = await relay.park());
     diary = new Diary();
     expect(relay.plane.deliver(leg, diary)).toBe(true);
   });
 
-  afterEach(() => client.reset());
+  afterEach(async () => {
+    await relay.cutAll();
+  });
 
   async function leave(): Promise<void> {
     client.reset();

@@ -1,4 +1,4 @@
-import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
 import { encodeFrame, encodeFrameHeader, OPCODES } from '../../src/protocol/frames.ts';
 import { clientFrame } from '../support/frame-client.ts';
 import { startNativeRelay, type NativeRelay } from '../support/native-relay.ts';
@@ -52,6 +52,9 @@ describe('a violation by A', () => {
   let relay: NativeRelay;
   beforeAll(async () => {
     relay = await startNativeRelay();
+  });
+  afterEach(async () => {
+    await relay.cutAll();
   });
   afterAll(async () => {
     await relay[Symbol.asyncDispose]();

@@ -1,4 +1,4 @@
-import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
 import { encodeClosePayload, OPCODES, type Frame } from '../../src/protocol/frames.ts';
 import { clientFrame } from '../support/frame-client.ts';
 import { startNativeRelay, type NativeRelay, type TestPair } from '../support/native-relay.ts';
@@ -9,6 +9,9 @@ describe.each(['tcp', 'unix'] as const)('splice() on %s', listenOn => {
   let relay: NativeRelay;
   beforeAll(async () => {
     relay = await startNativeRelay(listenOn);
+  });
+  afterEach(async () => {
+    await relay.cutAll();
   });
   afterAll(async () => {
     await relay[Symbol.asyncDispose]();

@@ -52,6 +52,8 @@ export interface NativeRelay extends AsyncDisposable {
   settled(): Promise<void>;
   /** Resolves when no leg of any relay in this process is left. */
   empty(): Promise<void>;
+  /** Resets every client, and waits until their legs are gone: for after each test. */
+  cutAll(): Promise<void>;
   stop(): void;
 }
 
@@ -71,6 +73,7 @@ export async function startNativeRelay(listenOn: 'tcp' | 'unix' = 'tcp'): Promis
   plane.configure(NATIVE_PLANE_DEFAULTS);
   const visitors = new Map<string, Visitor>();
   const sockets = new Map<LegHandle, WebSocket<unknown>>();
+  const clients: FrameClient[] = [];
   let visits = 0;
   relays += 1;
   const unixPath = join(tmpdir(), `halfway-native-${process.pid}-${relays}.sock`);
@@ -121,6 +124,7 @@ export async function startNativeRelay(listenOn: 'tcp' | 'unix' = 'tcp'): Promis
       const client = await FrameClient.open(address, path, early);
       const leg = await within('a leg', arrival);
       visitors.delete(path);
+      clients.push(client);
       return { client, leg };
     },
     splice(legA, legB) {
@@ -144,6 +148,14 @@ export async function startNativeRelay(listenOn: 'tcp' | 'unix' = 'tcp'): Promis
     },
     async settled() {
       for (let i = 0; i < 3; i += 1) await new Promise(resolve => void setImmediate(resolve));
+    },
+    async cutAll() {
+      for (const client of clients.splice(0)) client.reset();
+      await until('no leg left', () => {
+        // Sockets that are not read are looked at by the sweep alone.
+        plane.sweep();
+        return plane.stats().legs === 0;
+      });
     },
     empty: () => until('no leg left', () => plane.stats().legs === 0),
     stop() {
