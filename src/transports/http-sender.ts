@@ -1,7 +1,7 @@
 import type { HttpResponse } from 'uWebSockets.js';
 import type { HttpSender, Refused, RequestBody, ResponseHead } from '../relay/ports.ts';
 import type { Outbox } from './outbox.ts';
-import { writeRefusal } from './refusal-response.ts';
+import { endWithoutBody, writeRefusal } from './refusal-response.ts';
 
 /**
  * One HTTP request on its uWebSockets.js response.
@@ -100,7 +100,8 @@ export class UwsHttpSender implements HttpSender, RequestBody {
     const copy = body.length === 0 ? body : body.slice();
     this.#later(() => {
       this.#writeHead(head);
-      if (head.bodyless) this.#response.endWithoutBody(reportedLength(head, this.#isHead));
+      if (head.bodyless)
+        endWithoutBody(this.#response, this.#isHead ? head.contentLength : undefined);
       else this.#response.end(copy);
     });
   }
@@ -181,11 +182,6 @@ export class UwsHttpSender implements HttpSender, RequestBody {
       if (!isDate(name)) this.#response.writeHeader(name, value);
     }
   }
-}
-
-/** A HEAD answer may say how long the body would have been; 204 and 304 say nothing. */
-function reportedLength(head: ResponseHead, isHead: boolean): number | undefined {
-  return isHead ? (head.contentLength ?? 0) : undefined;
 }
 
 function isDate(name: string): boolean {
