@@ -96,12 +96,18 @@ export interface RawPair {
   readonly control: RawListener;
 }
 
-const controls = new WeakMap<TestRelay, RawListener>();
+const onlyListeners = new WeakMap<TestRelay, Promise<RawListener>>();
 
-/** Joins a sender with the relay's listener for such pairs, which the first call opens. */
+/** The relay's listener, opened by the first call: with a second one, senders might go to either. */
+export function onlyListener(relay: TestRelay): Promise<RawListener> {
+  const known = onlyListeners.get(relay) ?? openListener(relay);
+  onlyListeners.set(relay, known);
+  return known;
+}
+
+/** Joins a sender with the relay's only listener. */
 export async function joinPair(relay: TestRelay): Promise<RawPair> {
-  const control = controls.get(relay) ?? (await openListener(relay));
-  controls.set(relay, control);
+  const control = await onlyListener(relay);
   const dialling = dialSender(relay);
   const listener = await control.acceptNext();
   const { socket: sender } = await dialling.answer;

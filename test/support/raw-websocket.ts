@@ -46,6 +46,8 @@ export function headerValues(answer: HandshakeAnswer, lowerCaseName: string): st
 
 /** A handshake under way. */
 export interface Dialling {
+  /** Sends bytes that may not be sent before the answer. */
+  speak(bytes: Uint8Array): void;
   readonly answer: Promise<HandshakeAnswer>;
   /** Leaves without waiting for the answer, which then never comes. */
   abandon(): Promise<void>;
@@ -74,6 +76,7 @@ export function dial(url: string, options: DialOptions = {}): Dialling {
   answer.catch(() => {});
   return {
     answer,
+    speak: bytes => void socket.write(bytes),
     abandon: async () => {
       socket.destroy();
       await answer.catch(() => {});
