@@ -2,6 +2,7 @@
 import { parseServiceMessage, type ServiceMessage } from '../../src/protocol/control-messages.ts';
 import { dial, open, type Dialling, type DialOptions, type RawWebSocket } from './raw-websocket.ts';
 import type { TestRelay } from './relay.ts';
+import { PATIENCE_MS } from './within.ts';
 
 export type Accept = Extract<ServiceMessage, { type: 'accept' }>;
 
@@ -22,8 +23,8 @@ export class RawListener {
   }
 
   /** The next control message, which must be an `accept`. */
-  async nextAccept(): Promise<Accept> {
-    const text = await this.control.nextText();
+  async nextAccept(patienceMs = PATIENCE_MS): Promise<Accept> {
+    const text = await this.control.nextText(patienceMs);
     const message = parseServiceMessage(text);
     if (message.type !== 'accept') throw new Error(`Not an accept: ${text}`);
     return message;

@@ -264,8 +264,8 @@ export class RawWebSocket {
   }
 
   /** The next frame, which must be a whole text message. */
-  async nextText(): Promise<string> {
-    const frame = await this.nextFrame();
+  async nextText(patienceMs = PATIENCE_MS): Promise<string> {
+    const frame = await this.nextFrame(patienceMs);
     if (frame.opcode !== OPCODES.text || !frame.isFinal) throw unexpected('a text message', frame);
     return Buffer.from(frame.payload).toString();
   }
