@@ -84,13 +84,15 @@ export class RelayedRequest implements Pending {
   #control: ControlChannel | undefined;
   /** For a request that was offered by address only: what the listener fetches. */
   #toFetch: { readonly json: string; readonly body: RequestBody } | undefined;
+  /** Whether the request body goes along with a rendezvous: due from the sender, or held for a slow listener. */
+  #bodyPhase: 'none' | 'due' | 'held' | 'sent' = 'none';
 
   constructor(clock: Clock, http: HttpSender, options: RelayedRequestOptions) {
     this.#clock = clock;
     this.#http = http;
     this.#options = options;
     this.#timer = new IdleTimer(clock, options.limits.requestTimeoutMs, () =>
-      this.#fail('response-late'),
+      this.#late('response-late'),
     );
   }
 
@@ -179,7 +181,11 @@ export class RelayedRequest implements Pending {
   #receiver(channel: Channel): ChannelReceiver {
     return {
       fragment: (opcode, fin, payload) => this.#fragment(opcode, fin, payload),
-      drained: () => this.#toFetch?.body.resume(),
+      drained: () => {
+        if (this.#bodyPhase !== 'held') return;
+        this.#bodyPhase = 'due';
+        this.#toFetch?.body.resume();
+      },
       closed: (code, reason) => this.#rendezvousClosed(channel, code, reason),
       gone: () => {
         if (this.#state.phase !== 'done') this.#fail('listener-lost', 'its rendezvous broke');
@@ -195,9 +201,15 @@ export class RelayedRequest implements Pending {
       if (chunk.length === 0 && !isLast) return;
       this.#timer.touch();
       this.#countToListener(chunk.length);
-      if (!channel.send(opcode, isLast, chunk)) body.pause();
+      const hasRoom = channel.send(opcode, isLast, chunk);
       opcode = OPCODE.continuation;
+      if (isLast) this.#bodyPhase = 'sent';
+      else if (!hasRoom) {
+        this.#bodyPhase = 'held';
+        body.pause();
+      }
     });
+    this.#bodyPhase = 'due';
     body.resume();
   }
 
@@ -329,7 +341,12 @@ export class RelayedRequest implements Pending {
 
   #restartTimer(timeoutMs: number, reason: RefusalReason): void {
     this.#timer.stop();
-    this.#timer = new IdleTimer(this.#clock, timeoutMs, () => this.#fail(reason));
+    this.#timer = new IdleTimer(this.#clock, timeoutMs, () => this.#late(reason));
+  }
+
+  /** A listener cannot be late with an answer to a request that it has not got whole. */
+  #late(reason: RefusalReason): void {
+    this.#fail(this.#bodyPhase === 'due' ? 'body-stalled' : reason);
   }
 
   #countToListener(bytes: number): void {

@@ -26,7 +26,7 @@ export interface HttpRouteOptions {
   readonly bodyBufferBytesMax: number;
   /** How long a request body may stand still while it is gathered. */
   readonly bodyIdleTimeoutMs: number;
-  /** Switches uWebSockets.js's own throughput limit off: bodies may trickle, we have limits of our own. */
+  /** Switches uWebSockets.js's own time limit off: bodies may trickle, we have limits of our own. */
   readonly disarmTimeout: (response: HttpResponse) => void;
   /** `/$healthz` and the like; false: nothing of ours has this path. */
   readonly reserved: (firstSegment: string, response: HttpResponse, isHead: boolean) => boolean;
@@ -84,7 +84,7 @@ function relayRequest(options: HttpRouteOptions, response: HttpResponse, incomin
   const sender = new UwsHttpSender(response, outbox, {
     isHead,
     bufferBytesMax: options.bodyBufferBytesMax,
-    onBodyProgress: () => options.disarmTimeout(response),
+    disarmTimeout: () => options.disarmTimeout(response),
     onAborted: () => {
       collecting?.stop();
       relayed?.senderGone();
