@@ -95,6 +95,11 @@ export class FrameClient {
     return client;
   }
 
+  /** Frames that have come and were not asked for yet. */
+  get frames(): readonly Frame[] {
+    return this.#frames;
+  }
+
   send(opcode: number, payload: Uint8Array | string, options: SendOptions = {}): void {
     this.write(clientFrame(opcode, payload, options));
   }
