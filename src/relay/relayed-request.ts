@@ -226,18 +226,18 @@ export class RelayedRequest implements Pending {
     payload: Uint8Array,
   ): void {
     if (opcode === OPCODE.binary) {
-      this.#violation(state.channel, "'response' command was expected.");
+      this.#violation("'response' command was expected.");
       return;
     }
     const text = state.head.add(fin, payload);
     if (text === undefined) return;
     const parsed = typeof text === 'string' ? parseListenerMessage(text) : undefined;
     if (parsed?.type !== 'response') {
-      this.#violation(state.channel, "'response' command was expected.");
+      this.#violation("'response' command was expected.");
       return;
     }
     if (parsed.requestId !== this.#options.id) {
-      this.#violation(state.channel, "'response.requestId' is for another request.");
+      this.#violation("'response.requestId' is for another request.");
       return;
     }
     const head = this.#headOf(parsed, parsed.body);
@@ -260,7 +260,7 @@ export class RelayedRequest implements Pending {
     payload: Uint8Array,
   ): void {
     if (opcode === OPCODE.text) {
-      this.#violation(state.channel, 'Body messages must be MessageType=Binary.');
+      this.#violation('Body messages must be MessageType=Binary.');
       return;
     }
     this.#timer.touch();
@@ -286,9 +286,8 @@ export class RelayedRequest implements Pending {
     else this.#fail('listener-lost', 'it closed the rendezvous before its answer was complete');
   }
 
-  #violation(channel: Channel, why: string): void {
-    channel.close(1002, why);
-    this.#fail('response-invalid', why);
+  #violation(why: string): void {
+    this.#fail('response-invalid', why, { code: 1002, reason: why });
   }
 
   /** The head to write, or undefined when the answer was refused because of it. */
@@ -318,9 +317,13 @@ export class RelayedRequest implements Pending {
   }
 
   /** Ends the exchange with the relay's own answer, or by breaking an answer that has begun. */
-  #fail(reason: RefusalReason, detail?: string): void {
+  #fail(
+    reason: RefusalReason,
+    detail?: string,
+    close = { code: 1011, reason: 'The request failed' },
+  ): void {
     const began = this.#state.phase === 'answering' && !this.#state.head.bodyless;
-    this.#finish(undefined, 1011, 'The request failed');
+    this.#finish(undefined, close.code, close.reason);
     if (began) this.#http.abort();
     else this.#http.refuse(this.#options.refusal(reason, detail));
   }

@@ -37,8 +37,8 @@ export class NativeChannel implements Channel {
       },
       drain: () => receiver.drained(),
       closeFrame: (code, reason) => receiver.closed(code, reason),
-      // Already answered with a Close frame; `gone` follows.
-      error: () => {},
+      // Nothing more will come, so it is over now; `gone` may take as long as the socket lingers.
+      error: code => receiver.closed(code, 'The peer broke the protocol'),
       gone: () => receiver.gone(),
     });
     // It ended before anybody wanted to know: that, too, must be told.
