@@ -45,5 +45,7 @@ process.exit(exitCode);
 /** How to call this program again from where one stands. */
 function invocation(script: string): string {
   const path = relative(process.cwd(), script);
-  return /(^|\/)main\.[jt]s$/.test(path) && !path.startsWith('..') ? `node ${path}` : 'halfway';
+  if (path.startsWith('..')) return 'halfway';
+  if (/(^|\/)main\.js$/.test(path)) return `node ${path}`;
+  return /(^|\/)main\.ts$/.test(path) ? `npx tsx ${path}` : 'halfway';
 }

@@ -118,6 +118,14 @@ public:
     return remaining == 0;
   }
 
+  /** Code of the Close frame that has been collected: kNoCode when it has none, 0 when it may not stand there. */
+  int close_code() const {
+    if (controlLength == 0) return kNoCode;
+    if (controlLength == 1) return 0;
+    const int code = static_cast<uint8_t>(control[0]) << 8 | static_cast<uint8_t>(control[1]);
+    return is_close_code_on_wire(code) ? code : 0;
+  }
+
 private:
   uint64_t messageBytes_ = 0;
   uint8_t header_[kHeaderBytesMax];

@@ -192,9 +192,8 @@ void Plane::relay(Leg &leg, char *data, size_t length) {
 
   if (__builtin_expect(relayed.closed, 0)) {
     const FrameReader &reader = leg.reader;
-    const auto *payload = reinterpret_cast<const uint8_t *>(reader.control);
-    const int code = reader.controlLength < 2 ? kNoCode : payload[0] << 8 | payload[1];
-    if (reader.controlLength == 1 || (code != kNoCode && !is_close_code_on_wire(code))) return fail(leg, kProtocolError);
+    const int code = reader.close_code();
+    if (code == 0) return fail(leg, kProtocolError);
     leg.closeCode = code;
     end_input(leg, Cause::close);
     send_control(peer, kOpcodeClose, reader.control, reader.controlLength);
@@ -282,9 +281,8 @@ void Plane::deliver_control(Leg &leg) {
     leg.owesPong = true;
     return answer_ping(leg);
   }
-  const auto *payload = reinterpret_cast<const uint8_t *>(reader.control);
-  const int code = reader.controlLength < 2 ? kNoCode : payload[0] << 8 | payload[1];
-  if (reader.controlLength == 1 || (code != kNoCode && !is_close_code_on_wire(code))) return fail(leg, kProtocolError);
+  const int code = reader.close_code();
+  if (code == 0) return fail(leg, kProtocolError);
   leg.closeCode = code;
   end_input(leg, Cause::close);
   if (leg.outputDone) finish(leg);
@@ -643,7 +641,7 @@ void Plane::deliver(Leg &leg, void *receiver) {
   leg.isPaused = true;
 }
 
-/** Takes effect at once for JavaScript; the socket is read once more, and what comes is held. Saves two system calls. */
+/** Takes effect at once for JavaScript; what the socket still gives is held. */
 void Plane::pause(Leg &leg) {
   if (leg.mode != Mode::delivered || leg.isPaused || leg.inputDone) return;
   leg.isPaused = true;
@@ -653,8 +651,7 @@ void Plane::pause(Leg &leg) {
 void Plane::resume(Leg &leg) {
   if (leg.mode != Mode::delivered || !leg.isPaused) return;
   leg.isPaused = false;
-  if (leg.held.empty() && leg.socket != nullptr) update_poll(leg);
-  else schedule(leg, kDueHeld);
+  if (!leg.held.empty() || leg.socket == nullptr) schedule(leg, kDueHeld);
 }
 
 void Plane::close(Leg &leg, int code, const char *reason, size_t length) {
@@ -688,7 +685,9 @@ void Plane::destroy(Leg &leg) {
 bool Plane::wants_read(const Leg &leg) const {
   if (leg.gotEnd) return false;
   if (leg.inputDone) return true; // thrown away, to see FIN
-  return !leg.isPaused && leg.held.empty();
+  // A leg that JavaScript has paused is read once more: an idle one then still reports that its client has left, and a
+  // short pause costs no system call.
+  return leg.held.empty() && (leg.mode != Mode::spliced || !leg.isPaused);
 }
 
 /** The one place that says what a socket is polled for. A short uSockets write says something else: call it after. */

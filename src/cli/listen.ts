@@ -10,6 +10,7 @@ import type { ListenMode } from './listen-modes/listen-mode.ts';
 import { printMode } from './listen-modes/print.ts';
 import { adviceOn } from './refusal-advice.ts';
 import { ControlLink } from './relay-client/control-link.ts';
+import { HandshakeRefused } from './relay-client/frame-socket.ts';
 import {
   answerAtAddress,
   answerInline,
@@ -64,7 +65,12 @@ function openLink(parts: {
   const { connection, path, mode, report } = parts;
   const { clock } = parts.context;
   const audience = connection.audienceFor(path);
-  const onFailure = (error: unknown): void => report(messageOf(error));
+  const onFailure = (error: unknown): void => {
+    // An address that is refused has expired, mostly because its sender gave up.
+    const isLate = error instanceof HandshakeRefused;
+    report(isLate ? `a sender has gone: ${error.message}` : messageOf(error));
+  };
+  let isUp = false;
   const link: ControlLink = new ControlLink({
     address: `${connection.webSocketOrigin}/$hc/${path}?sb-hc-action=listen&sb-hc-id=${randomUUID()}`,
     token: () => {
@@ -85,10 +91,14 @@ function openLink(parts: {
     onRequestPointer: address => {
       answerAtAddress(address, exchange).catch(onFailure);
     },
-    onOpen: () => report(`listening on ${connection.httpOrigin}/${path}`),
+    onOpen: () => {
+      isUp = true;
+      report(`listening on ${connection.httpOrigin}/${path}`);
+    },
     onDown: (why, retryMs) => {
-      const text = adviceOn(`lost ${connection.webSocketOrigin}`, why);
-      report(`${text}; trying again in ${(retryMs / 1_000).toFixed(1)} s`);
+      const what = `${isUp ? 'lost' : 'cannot reach'} ${connection.webSocketOrigin}`;
+      isUp = false;
+      report(`${adviceOn(what, why)}; trying again in ${(retryMs / 1_000).toFixed(1)} s`);
     },
   });
   const exchange: ExchangeDeps = { clock, link, answer: mode.answer, onFailure };

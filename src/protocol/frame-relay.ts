@@ -1,6 +1,7 @@
 import {
   applyMask,
   CONTROL_BYTES_MAX,
+  copyOf,
   encodeFrameHeader,
   FIN_BIT,
   isCloseCodeOnWire,
@@ -79,7 +80,7 @@ export function relayFrames(input: Uint8Array, limits: FrameLimits): RelayedStre
       isInMessage = !header.isFinal;
     }
     offset += header.headerBytes;
-    const payload = input.slice(offset, offset + payloadBytes);
+    const payload = copyOf(input, offset, offset + payloadBytes);
     applyMask(payload, mask);
     offset += payload.length;
     const isWhole = payload.length === payloadBytes;
@@ -98,7 +99,10 @@ export function relayFrames(input: Uint8Array, limits: FrameLimits): RelayedStre
       dataBytes += payload.length;
     }
     addSplit(output, header, payload);
-    if (!isWhole) return result({ type: 'open' }, false);
+    if (!isWhole) {
+      const isBetweenFragments = payload.length > 0 && payload.length % FRAGMENT_BYTES_MAX === 0;
+      return result({ type: 'open' }, isBetweenFragments);
+    }
   }
 }
 

@@ -198,7 +198,7 @@ export class FrameParser {
       if (header === undefined) break;
       const end = offset + header.headerBytes + header.payloadBytes;
       if (end > input.length) break;
-      const payload = input.slice(offset + header.headerBytes, end);
+      const payload = copyOf(input, offset + header.headerBytes, end);
       if (header.mask !== undefined) applyMask(payload, header.mask);
       frames.push({
         firstByte: header.firstByte,
@@ -209,9 +209,14 @@ export class FrameParser {
       });
       offset = end;
     }
-    this.#rest = input.slice(offset);
+    this.#rest = copyOf(input, offset, input.length);
     return frames;
   }
+}
+
+/** Not `slice`, which for a Buffer is a view of the same bytes. */
+export function copyOf(bytes: Uint8Array, start: number, end: number): Uint8Array {
+  return new Uint8Array(bytes.subarray(start, end));
 }
 
 function concatenate(a: Uint8Array, b: Uint8Array): Uint8Array {

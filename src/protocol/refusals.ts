@@ -122,6 +122,12 @@ const TABLE = {
     code: BODY_CODES.forbidden,
     text: 'The web-socket handshake is malformed',
   },
+  'request-malformed': {
+    httpStatus: 400,
+    closeCode: 1002,
+    code: BODY_CODES.forbidden,
+    text: 'The request is malformed',
+  },
   'address-unknown': {
     httpStatus: 403,
     closeCode: 1008,

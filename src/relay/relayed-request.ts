@@ -84,13 +84,15 @@ export class RelayedRequest implements Pending {
   #listener: ReachableListener | undefined;
   /** For a request that was offered by address only: what the listener fetches. */
   #toFetch: { readonly json: string; readonly body: RequestBody } | undefined;
+  /** Whether the request body goes along with a rendezvous: due from the sender, or held for a slow listener. */
+  #bodyPhase: 'none' | 'due' | 'held' | 'sent' = 'none';
 
   constructor(clock: Clock, http: HttpSender, options: RelayedRequestOptions) {
     this.#clock = clock;
     this.#http = http;
     this.#options = options;
     this.#timer = new IdleTimer(clock, options.limits.requestTimeoutMs, () =>
-      this.#fail('response-late'),
+      this.#late('response-late'),
     );
   }
 
@@ -184,7 +186,11 @@ export class RelayedRequest implements Pending {
   #receiver(channel: Channel): ChannelReceiver {
     return {
       fragment: (opcode, fin, payload) => this.#fragment(opcode, fin, payload),
-      drained: () => this.#toFetch?.body.resume(),
+      drained: () => {
+        if (this.#bodyPhase !== 'held') return;
+        this.#bodyPhase = 'due';
+        this.#toFetch?.body.resume();
+      },
       closed: (code, reason) => this.#rendezvousClosed(channel, code, reason),
       gone: () => {
         if (this.#state.phase !== 'done') this.#fail('listener-lost', 'its rendezvous broke');
@@ -200,9 +206,15 @@ export class RelayedRequest implements Pending {
       if (chunk.length === 0 && !isLast) return;
       this.#timer.touch();
       this.#countToListener(chunk.length);
-      if (!channel.send(opcode, isLast, chunk)) body.pause();
+      const hasRoom = channel.send(opcode, isLast, chunk);
       opcode = OPCODE.continuation;
+      if (isLast) this.#bodyPhase = 'sent';
+      else if (!hasRoom) {
+        this.#bodyPhase = 'held';
+        body.pause();
+      }
     });
+    this.#bodyPhase = 'due';
     body.resume();
   }
 
@@ -219,18 +231,18 @@ export class RelayedRequest implements Pending {
     payload: Uint8Array,
   ): void {
     if (opcode === OPCODE.binary) {
-      this.#violation(state.channel, "'response' command was expected.");
+      this.#violation("'response' command was expected.");
       return;
     }
     const text = state.head.add(fin, payload);
     if (text === undefined) return;
     const parsed = typeof text === 'string' ? parseListenerMessage(text) : undefined;
     if (parsed?.type !== 'response') {
-      this.#violation(state.channel, "'response' command was expected.");
+      this.#violation("'response' command was expected.");
       return;
     }
     if (parsed.requestId !== this.#options.id) {
-      this.#violation(state.channel, "'response.requestId' is for another request.");
+      this.#violation("'response.requestId' is for another request.");
       return;
     }
     const head = this.#headOf(parsed, parsed.body);
@@ -253,7 +265,7 @@ export class RelayedRequest implements Pending {
     payload: Uint8Array,
   ): void {
     if (opcode === OPCODE.text) {
-      this.#violation(state.channel, 'Body messages must be MessageType=Binary.');
+      this.#violation('Body messages must be MessageType=Binary.');
       return;
     }
     this.#timer.touch();
@@ -279,9 +291,8 @@ export class RelayedRequest implements Pending {
     else this.#fail('listener-lost', 'it closed the rendezvous before its answer was complete');
   }
 
-  #violation(channel: Channel, why: string): void {
-    channel.close(1002, why);
-    this.#fail('response-invalid', why);
+  #violation(why: string): void {
+    this.#fail('response-invalid', why, { code: 1002, reason: why });
   }
 
   /** The head to write, or undefined when the answer was refused because of it. */
@@ -311,9 +322,13 @@ export class RelayedRequest implements Pending {
   }
 
   /** Ends the exchange with the relay's own answer, or by breaking an answer that has begun. */
-  #fail(reason: RefusalReason, detail?: string): void {
+  #fail(
+    reason: RefusalReason,
+    detail?: string,
+    close = { code: 1011, reason: 'The request failed' },
+  ): void {
     const began = this.#state.phase === 'answering' && !this.#state.head.bodyless;
-    this.#finish(undefined, 1011, 'The request failed');
+    this.#finish(undefined, close.code, close.reason);
     if (began) this.#http.abort();
     else this.#http.refuse(this.#options.refusal(reason, detail));
   }
@@ -334,7 +349,12 @@ export class RelayedRequest implements Pending {
 
   #restartTimer(timeoutMs: number, reason: RefusalReason): void {
     this.#timer.stop();
-    this.#timer = new IdleTimer(this.#clock, timeoutMs, () => this.#fail(reason));
+    this.#timer = new IdleTimer(this.#clock, timeoutMs, () => this.#late(reason));
+  }
+
+  /** A listener cannot be late with an answer to a request that it has not got whole. */
+  #late(reason: RefusalReason): void {
+    this.#fail(this.#bodyPhase === 'due' ? 'body-stalled' : reason);
   }
 
   #countToListener(bytes: number): void {

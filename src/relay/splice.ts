@@ -42,15 +42,20 @@ export function spliceFragments(
       gone() {
         ends.first ??= own;
         ends[own] = { closeCode, cause: closeCode === 1006 ? 'lost' : 'close' };
+        if (ends.sender !== undefined && ends.listener !== undefined) {
+          onEnd({
+            sender: ends.sender,
+            listener: ends.listener,
+            first: ends.first,
+            bytesToListener,
+            bytesToSender,
+          });
+          return;
+        }
+        // May end the other side before it returns, and so come here for it.
         if (closeCode === 1006) to.close(LOST_CODE, LOST_REASON);
-        if (ends.sender === undefined || ends.listener === undefined) return;
-        onEnd({
-          sender: ends.sender,
-          listener: ends.listener,
-          first: ends.first,
-          bytesToListener,
-          bytesToSender,
-        });
+        // What the other side still sends goes nowhere; held back, its end would never be seen.
+        to.resume();
       },
     };
   };

@@ -26,7 +26,7 @@ export interface HttpRouteOptions {
   readonly bodyBufferBytesMax: number;
   /** How long a request body may stand still while it is gathered. */
   readonly bodyIdleTimeoutMs: number;
-  /** Switches uWebSockets.js's own throughput limit off: bodies may trickle, we have limits of our own. */
+  /** Switches uWebSockets.js's own time limit off: bodies may trickle, we have limits of our own. */
   readonly disarmTimeout: (response: HttpResponse) => void;
   /** `/$healthz` and the like; false: nothing of ours has this path. */
   readonly reserved: (firstSegment: string, response: HttpResponse, isHead: boolean) => boolean;
@@ -49,7 +49,8 @@ export function httpRoute(
         closeConnection: true,
         isHead,
       });
-    if (incoming.fault !== undefined) refuse(incoming.fault);
+    if (incoming.fault === 'handshake-malformed') refuse('request-malformed', 'Host');
+    else if (incoming.fault !== undefined) refuse(incoming.fault);
     else if (path.kind === 'websocket') refuse('not-websocket');
     else if (path.kind === 'reserved') refuse('endpoint-unknown');
     else if (incoming.method === 'CONNECT') refuse('method-unsupported');
@@ -68,12 +69,22 @@ function relayRequest(options: HttpRouteOptions, response: HttpResponse, incomin
     writeRefusal(response, admitted, { closeConnection: length !== 0, isHead });
     return;
   }
+  if (length === undefined) {
+    const refused = relay.refuse(
+      'request-malformed',
+      incoming.request,
+      'http',
+      'Content-Length or Transfer-Encoding',
+    );
+    writeRefusal(response, refused, { closeConnection: true, isHead });
+    return;
+  }
   let relayed: RelayedRequest | undefined;
   let collecting: IdleTimer | undefined;
   const sender = new UwsHttpSender(response, outbox, {
     isHead,
     bufferBytesMax: options.bodyBufferBytesMax,
-    onBodyProgress: () => options.disarmTimeout(response),
+    disarmTimeout: () => options.disarmTimeout(response),
     onAborted: () => {
       collecting?.stop();
       relayed?.senderGone();
@@ -118,11 +129,26 @@ function collect(
   source.resume();
 }
 
-/** 0: no body; infinite: its length is not known beforehand. */
-function bodyLength({ request }: Incoming): number {
-  const contentLength = header(request.headers, 'content-length');
-  if (contentLength !== undefined) return Number(contentLength);
-  return header(request.headers, 'transfer-encoding') === undefined ? 0 : Number.POSITIVE_INFINITY;
+const LENGTH = /^\d{1,15}$/;
+
+/**
+ * 0: no body; infinite: its length is not known beforehand; undefined: framing that uWebSockets.js
+ * takes for something else than it says, or refuses only after this route has had its turn.
+ */
+function bodyLength({ request }: Incoming): number | undefined {
+  let length: number | undefined = 0;
+  let fields = 0;
+  for (const [name, value] of request.headers) {
+    if (name === 'content-length') length = LENGTH.test(value) ? Number(value) : undefined;
+    else if (name === 'transfer-encoding') length = isChunked(value) ? Infinity : undefined;
+    else continue;
+    fields += 1;
+  }
+  return fields > 1 ? undefined : length;
+}
+
+function isChunked(encoding: string): boolean {
+  return encoding.toLowerCase() === 'chunked';
 }
 
 /** `GetRuntimeInformationAsync` of .NET. Such a request is never relayed. Source: section 6.5. */

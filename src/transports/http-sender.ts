@@ -1,7 +1,7 @@
 import type { HttpResponse } from 'uWebSockets.js';
 import type { HttpSender, Refused, RequestBody, ResponseHead } from '../relay/ports.ts';
 import type { Outbox } from './outbox.ts';
-import { writeRefusal } from './refusal-response.ts';
+import { endWithoutBody, writeRefusal } from './refusal-response.ts';
 
 /**
  * One HTTP request on its uWebSockets.js response.
@@ -19,7 +19,7 @@ export class UwsHttpSender implements HttpSender, RequestBody {
   readonly #outbox: Outbox;
   readonly #isHead: boolean;
   readonly #bufferBytesMax: number;
-  readonly #onBodyProgress: () => void;
+  readonly #disarmTimeout: () => void;
   #phase: Phase = 'waiting';
   #hasBody = false;
   #isBodyComplete = false;
@@ -35,8 +35,8 @@ export class UwsHttpSender implements HttpSender, RequestBody {
     options: {
       readonly isHead: boolean;
       readonly bufferBytesMax: number;
-      /** Called in every receive of body bytes, for idle limits. */
-      readonly onBodyProgress: () => void;
+      /** Switches off the time limit that uWebSockets.js arms for bodies and for slow readers. */
+      readonly disarmTimeout: () => void;
       readonly onAborted: () => void;
     },
   ) {
@@ -44,7 +44,7 @@ export class UwsHttpSender implements HttpSender, RequestBody {
     this.#outbox = outbox;
     this.#isHead = options.isHead;
     this.#bufferBytesMax = options.bufferBytesMax;
-    this.#onBodyProgress = options.onBodyProgress;
+    this.#disarmTimeout = options.disarmTimeout;
     response.onAborted(() => {
       this.#phase = 'over';
       this.#held = [];
@@ -63,7 +63,7 @@ export class UwsHttpSender implements HttpSender, RequestBody {
   takeBody(): void {
     this.#hasBody = true;
     this.#response.onData((data, isLast) => {
-      this.#onBodyProgress();
+      this.#disarmTimeout();
       this.#isBodyComplete = isLast;
       // Reading goes on after an early answer, only to throw the rest away.
       if (this.#phase === 'over') return;
@@ -73,6 +73,10 @@ export class UwsHttpSender implements HttpSender, RequestBody {
         return;
       }
       this.#hold(chunk.slice());
+    });
+    // Armed when the route's handler returns, and a body may take its time to begin.
+    this.#outbox.put(() => {
+      if (this.#phase !== 'over') this.#disarmTimeout();
     });
   }
 
@@ -100,7 +104,8 @@ export class UwsHttpSender implements HttpSender, RequestBody {
     const copy = body.length === 0 ? body : body.slice();
     this.#later(() => {
       this.#writeHead(head);
-      if (head.bodyless) this.#response.endWithoutBody(reportedLength(head, this.#isHead));
+      if (head.bodyless)
+        endWithoutBody(this.#response, this.#isHead ? head.contentLength : undefined);
       else this.#response.end(copy);
     });
   }
@@ -130,6 +135,8 @@ export class UwsHttpSender implements HttpSender, RequestBody {
     this.#response.cork(() => {
       isTaken = this.#response.write(chunk);
     });
+    // A slow reader holds its listener back, whose silence is limited elsewhere.
+    if (!isTaken) this.#disarmTimeout();
     return isTaken;
   }
 
@@ -172,6 +179,7 @@ export class UwsHttpSender implements HttpSender, RequestBody {
     if (!this.#isPaused) return;
     this.#isPaused = false;
     this.#response.resume();
+    this.#disarmTimeout();
   }
 
   #writeHead(head: ResponseHead): void {
@@ -181,11 +189,6 @@ export class UwsHttpSender implements HttpSender, RequestBody {
       if (!isDate(name)) this.#response.writeHeader(name, value);
     }
   }
-}
-
-/** A HEAD answer may say how long the body would have been; 204 and 304 say nothing. */
-function reportedLength(head: ResponseHead, isHead: boolean): number | undefined {
-  return isHead ? (head.contentLength ?? 0) : undefined;
 }
 
 function isDate(name: string): boolean {

@@ -1,4 +1,5 @@
 import type { WebSocket } from 'uWebSockets.js';
+import { FRAGMENT_BYTES_MAX } from '../protocol/frame-relay.ts';
 import { OPCODE, type Channel, type ChannelReceiver, type DataOpcode } from '../relay/ports.ts';
 import type { SocketData, UpgradedSocket } from './upgraded-socket.ts';
 
@@ -83,11 +84,12 @@ export class MessageChannel implements Channel, UpgradedSocket {
     const ws = this.#ws;
     if (ws === undefined) return true;
     const isBinary = opcode === OPCODE.binary;
-    if (!this.#isInMessage && fin) ws.send(payload, isBinary);
-    else if (!this.#isInMessage) ws.sendFirstFragment(payload, isBinary);
-    else if (fin) ws.sendLastFragment(payload);
-    else ws.sendFragment(payload);
-    this.#isInMessage = !fin;
+    let rest = payload;
+    while (rest.length > FRAGMENT_BYTES_MAX) {
+      this.#sendFrame(ws, isBinary, false, rest.subarray(0, FRAGMENT_BYTES_MAX));
+      rest = rest.subarray(FRAGMENT_BYTES_MAX);
+    }
+    this.#sendFrame(ws, isBinary, fin, rest);
     return ws.getBufferedAmount() === 0;
   }
 
@@ -112,6 +114,14 @@ export class MessageChannel implements Channel, UpgradedSocket {
       this.#deliver(next.isBinary, next.payload);
     }
     this.#reportEnd();
+  }
+
+  #sendFrame(ws: MessageWebSocket, isBinary: boolean, fin: boolean, payload: Uint8Array): void {
+    if (!this.#isInMessage && fin) ws.send(payload, isBinary);
+    else if (!this.#isInMessage) ws.sendFirstFragment(payload, isBinary);
+    else if (fin) ws.sendLastFragment(payload);
+    else ws.sendFragment(payload);
+    this.#isInMessage = !fin;
   }
 
   #deliver(isBinary: boolean, payload: Uint8Array): void {

@@ -26,7 +26,7 @@ export class NativeChannel implements Channel {
 
   receive(receiver: ChannelReceiver): void {
     let opcode: DataOpcode = OPCODE.continuation;
-    this.#plane.deliver(this.leg, {
+    const isDelivering = this.#plane.deliver(this.leg, {
       chunk(firstByte, isFirst, isLast, payload) {
         if (isFirst) opcode = dataOpcodeOf(firstByte);
         // A header whose payload has not come yet says nothing that the first bytes do not say.
@@ -37,10 +37,12 @@ export class NativeChannel implements Channel {
       },
       drain: () => receiver.drained(),
       closeFrame: (code, reason) => receiver.closed(code, reason),
-      // Already answered with a Close frame; `gone` follows.
-      error: () => {},
+      // Nothing more will come, so it is over now; `gone` may take as long as the socket lingers.
+      error: code => receiver.closed(code, 'The peer broke the protocol'),
       gone: () => receiver.gone(),
     });
+    // It ended before anybody wanted to know: that, too, must be told.
+    if (!isDelivering) queueMicrotask(() => receiver.gone());
   }
 
   send(opcode: DataOpcode, fin: boolean, payload: Uint8Array): boolean {

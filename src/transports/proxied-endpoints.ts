@@ -1,10 +1,5 @@
 import { randomBytes } from 'node:crypto';
-
-/** Where a peer's TCP connection comes from; an IPv4 address is written as IPv4, also on a dual-stack port. */
-export interface RemoteEndpoint {
-  readonly address: string;
-  readonly port: number;
-}
+import type { RemoteEndpoint } from '../protocol/control-messages.ts';
 
 const SIGNATURE = Buffer.from('0d0a0d0a000d0a515549540a', 'hex');
 const VERSION_2_PROXY = 0x21;

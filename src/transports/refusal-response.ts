@@ -18,8 +18,20 @@ export function writeRefusal(
   if (refused.status === 401) response.writeHeader('WWW-Authenticate', 'SharedAccessSignature');
   const body = refusalBody(refused.reason, refused.text);
   if (options.isHead === true) {
-    response.endWithoutBody(Buffer.byteLength(body), options.closeConnection);
+    if (options.closeConnection) response.writeHeader('Connection', 'close');
+    endWithoutBody(response, Buffer.byteLength(body));
   } else {
     response.end(body, options.closeConnection);
   }
+}
+
+/**
+ * Ends an answer to HEAD, a 204 or a 304. `reportedBytes` is what HEAD is told of the body's length.
+ *
+ * uWebSockets.js itself must not be given a length: it would wait for so many bytes, and the next
+ * request of the connection would find an unanswered one before it.
+ */
+export function endWithoutBody(response: HttpResponse, reportedBytes: number | undefined): void {
+  if (reportedBytes !== undefined) response.writeHeader('Content-Length', String(reportedBytes));
+  response.endWithoutBody();
 }

@@ -4,9 +4,9 @@ import { createServer } from 'node:tls';
 import type { Server, TLSSocket } from 'node:tls';
 import { systemClock } from '../base/clock.ts';
 import type { CancelTimer, Clock } from '../base/clock.ts';
+import type { RemoteEndpoint } from '../protocol/control-messages.ts';
 import { JoinedSockets } from './joined-sockets.ts';
 import { ProxiedEndpoints } from './proxied-endpoints.ts';
-import type { RemoteEndpoint } from './proxied-endpoints.ts';
 import { loadTlsCertificate } from './tls-certificate.ts';
 
 export interface TlsTerminatorOptions {
@@ -24,7 +24,7 @@ export interface TlsTerminatorOptions {
   /**
    * How long a connection may stand still while something is owed: a client takes none of the bytes
    * waiting for it, or one side has gone and the other does not follow. Then it is cut and counted
-   * as `stalled`. A connection that is merely idle is never cut.
+   * as `stalled`. A connection that is merely idle is never cut. 0 waits for ever.
    */
   readonly stallTimeoutMs?: number;
   readonly clock?: Clock;
@@ -202,6 +202,7 @@ class Terminator implements TlsTerminator {
   }
 
   #checkStallsLater(): void {
+    if (this.#stallTimeoutMs === 0) return;
     this.#cancelCheck = this.#clock.after(this.#stallTimeoutMs / STALL_CHECKS_PER_TIMEOUT, () => {
       const nowMs = this.#clock.nowMs();
       for (const joined of this.#joined) {

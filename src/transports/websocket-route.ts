@@ -91,14 +91,7 @@ class Handshake {
     this.#context = context;
     this.#request = relayRequest;
     this.#key = header(relayRequest.headers, 'sec-websocket-key') ?? '';
-    const version = header(relayRequest.headers, 'sec-websocket-version') ?? '13';
-    this.#fault =
-      fault ??
-      (relayRequest.path.kind !== 'websocket'
-        ? 'upgrade-outside-hc'
-        : version === '13'
-          ? undefined
-          : 'handshake-malformed');
+    this.#fault = fault ?? handshakeFault(relayRequest);
   }
 
   answer(): void {
@@ -229,6 +222,16 @@ class Handshake {
       if (!this.#isOver) task();
     });
   }
+}
+
+/** uWebSockets.js takes every GET with a `Sec-WebSocket-Key` for a handshake, so the rest is checked here. */
+function handshakeFault({ path, headers }: RelayRequest): RefusalReason | undefined {
+  if (path.kind !== 'websocket') return 'upgrade-outside-hc';
+  const upgrade = header(headers, 'upgrade')?.toLowerCase().split(',') ?? [];
+  // Proxies that know no WebSockets strip the header, and would not understand a 101 either.
+  if (!upgrade.some(name => name.trim() === 'websocket')) return 'not-websocket';
+  const version = header(headers, 'sec-websocket-version') ?? '13';
+  return version === '13' ? undefined : 'handshake-malformed';
 }
 
 function roleOf(action: string): Role {

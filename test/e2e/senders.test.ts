@@ -219,7 +219,6 @@ describe('a sender', () => {
     ] as const) {
       expect(await relay.metric(series), series).toBe(value);
     }
-    await pair.sender.close(1000, 'done');
   });
 
   test('stays joined when the listener loses its control channel', async () => {

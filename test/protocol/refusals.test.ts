@@ -43,6 +43,7 @@ describe('REFUSALS', () => {
       'not-websocket': 400,
       'upgrade-outside-hc': 400,
       'handshake-malformed': 400,
+      'request-malformed': 400,
       'address-unknown': 403,
       'status-code-invalid': 400,
       rejected: 410,

@@ -2,6 +2,7 @@
 import { parseServiceMessage, type ServiceMessage } from '../../src/protocol/control-messages.ts';
 import { dial, open, type Dialling, type DialOptions, type RawWebSocket } from './raw-websocket.ts';
 import type { TestRelay } from './relay.ts';
+import { PATIENCE_MS } from './within.ts';
 
 export type Accept = Extract<ServiceMessage, { type: 'accept' }>;
 
@@ -22,8 +23,8 @@ export class RawListener {
   }
 
   /** The next control message, which must be an `accept`. */
-  async nextAccept(): Promise<Accept> {
-    const text = await this.control.nextText();
+  async nextAccept(patienceMs = PATIENCE_MS): Promise<Accept> {
+    const text = await this.control.nextText(patienceMs);
     const message = parseServiceMessage(text);
     if (message.type !== 'accept') throw new Error(`Not an accept: ${text}`);
     return message;
@@ -96,11 +97,18 @@ export interface RawPair {
   readonly control: RawListener;
 }
 
-export async function joinPair(
-  relay: TestRelay,
-  options: { readonly control?: RawListener } = {},
-): Promise<RawPair> {
-  const control = options.control ?? (await openListener(relay));
+const onlyListeners = new WeakMap<TestRelay, Promise<RawListener>>();
+
+/** The relay's listener, opened by the first call: with a second one, senders might go to either. */
+export function onlyListener(relay: TestRelay): Promise<RawListener> {
+  const known = onlyListeners.get(relay) ?? openListener(relay);
+  onlyListeners.set(relay, known);
+  return known;
+}
+
+/** Joins a sender with the relay's only listener. */
+export async function joinPair(relay: TestRelay): Promise<RawPair> {
+  const control = await onlyListener(relay);
   const dialling = dialSender(relay);
   const listener = await control.acceptNext();
   const { socket: sender } = await dialling.answer;

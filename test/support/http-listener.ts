@@ -1,8 +1,9 @@
 import { once } from 'node:events';
 import { WebSocket, type RawData } from 'ws';
 import { formatResponse, parseServiceMessage } from '../../src/protocol/control-messages.ts';
-import { Inbox } from './http-inbox.ts';
+import { Inbox } from './inbox.ts';
 import type { TestRelay } from './relay.ts';
+import { within } from './within.ts';
 
 /** A relayed request, as it reached its listener. */
 export interface ReceivedRequest {
@@ -41,15 +42,16 @@ export interface ListenOptions {
 }
 
 /** A listener's own hands on the wire: nothing is answered unless the test answers it. */
-export class RawListener implements AsyncDisposable {
+export class HttpListener implements AsyncDisposable {
   readonly control: WebSocket;
-  readonly requests = new Inbox<ReceivedRequest>();
+  readonly requests = new Inbox<ReceivedRequest>('a request');
   /** Addresses that came alone. */
-  readonly pointers = new Inbox<string>();
+  readonly pointers = new Inbox<string>('an address');
   /** Every text message of the control channel, as it came. */
   readonly texts: string[] = [];
   readonly #sockets = new Set<WebSocket>();
   readonly #fetches: boolean;
+  #serve: (request: ReceivedRequest) => void = request => this.requests.put(request);
 
   constructor(control: WebSocket, options: ListenOptions) {
     this.control = control;
@@ -63,10 +65,17 @@ export class RawListener implements AsyncDisposable {
     return this.requests.next();
   }
 
-  /** Opens an address it was given. */
-  async dial(address: string): Promise<WebSocket> {
+  /** Opens an address it was given. Messages may come as soon as it is open. */
+  async dial(
+    address: string,
+    onMessage: (bytes: Buffer, isBinary: boolean, socket: WebSocket) => void = () => {},
+  ): Promise<WebSocket> {
     const socket = new WebSocket(address, { perMessageDeflate: false });
     this.#sockets.add(socket);
+    socket.on('error', () => {});
+    socket.on('message', (data: RawData, isBinary: boolean) =>
+      onMessage(bytesOf(data), isBinary, socket),
+    );
     await once(socket, 'open');
     return socket;
   }
@@ -91,15 +100,9 @@ export class RawListener implements AsyncDisposable {
     if (answer.body !== undefined) over.send(Buffer.from(answer.body), { binary: true });
   }
 
-  /** Answers every request from now on, until told otherwise by another call. */
+  /** Answers every request from now on; `next` gives none of them. */
   serve(answer: (request: ReceivedRequest) => Answer): void {
-    const loop = async (): Promise<void> => {
-      for (;;) {
-        const request = await this.requests.next();
-        this.answer(request, answer(request));
-      }
-    };
-    void loop();
+    this.#serve = request => this.answer(request, answer(request));
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -132,7 +135,7 @@ export class RawListener implements AsyncDisposable {
       }
       if (message.type !== 'request') return;
       const put = (body: Buffer): void =>
-        this.requests.put({
+        this.#serve({
           ...message,
           address: message.address ?? '',
           body,
@@ -154,14 +157,14 @@ export class RawListener implements AsyncDisposable {
 }
 
 /** Registers a listener and waits until it is one. */
-export async function listen(relay: TestRelay, options: ListenOptions = {}): Promise<RawListener> {
+export async function listen(relay: TestRelay, options: ListenOptions = {}): Promise<HttpListener> {
   const { path = 'hyco', id, query = '' } = options;
   const ids = id === undefined ? '' : `&sb-hc-id=${id}`;
   const socket = new WebSocket(`${relay.wsUrl}/$hc/${path}?sb-hc-action=listen${ids}${query}`, {
     headers: { ServiceBusAuthorization: relay.token(path) },
     perMessageDeflate: false,
   });
-  const listener = new RawListener(socket, options);
+  const listener = new HttpListener(socket, options);
   await once(socket, 'open');
   return listener;
 }
@@ -179,12 +182,15 @@ export function responseText(requestId: string, answer: Answer = {}): string {
 
 /** Code and reason with which the relay ends a socket. */
 export async function closeOf(socket: WebSocket): Promise<{ code: number; reason: string }> {
-  return new Promise(resolve => {
-    socket.once('close', (code, reason) => resolve({ code, reason: reason.toString() }));
-  });
+  return within(
+    'a Close',
+    new Promise(resolve => {
+      socket.once('close', (code, reason) => resolve({ code, reason: reason.toString() }));
+    }),
+  );
 }
 
-export function bytesOf(data: RawData): Buffer {
+function bytesOf(data: RawData): Buffer {
   if (Array.isArray(data)) return Buffer.concat(data);
   return Buffer.isBuffer(data) ? data : Buffer.from(data);
 }

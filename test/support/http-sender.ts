@@ -81,7 +81,7 @@ export async function answerOf(request: ClientRequest): Promise<HttpAnswer> {
 /** The rest of an answer whose head has come. Rejects when it is cut. */
 export async function wholeOf(response: IncomingMessage): Promise<HttpAnswer> {
   const chunks: Buffer[] = [];
-  response.on('data', (chunk: Buffer) => chunks.push(chunk));
+  response.on('data', (chunk: Buffer) => chunks.push(chunk)).resume();
   await once(response, 'end');
   const { statusCode = 0, statusMessage = '', headers, rawHeaders } = response;
   return {

@@ -46,6 +46,8 @@ export function headerValues(answer: HandshakeAnswer, lowerCaseName: string): st
 
 /** A handshake under way. */
 export interface Dialling {
+  /** Sends bytes that may not be sent before the answer. */
+  speak(bytes: Uint8Array): void;
   readonly answer: Promise<HandshakeAnswer>;
   /** Leaves without waiting for the answer, which then never comes. */
   abandon(): Promise<void>;
@@ -70,8 +72,11 @@ export function dial(url: string, options: DialOptions = {}): Dialling {
     ]),
   );
   const answer = readAnswer(socket, key);
+  // Who dials and is not interested in the answer need not handle its failure either.
+  answer.catch(() => {});
   return {
     answer,
+    speak: bytes => void socket.write(bytes),
     abandon: async () => {
       socket.destroy();
       await answer.catch(() => {});
@@ -259,8 +264,8 @@ export class RawWebSocket {
   }
 
   /** The next frame, which must be a whole text message. */
-  async nextText(): Promise<string> {
-    const frame = await this.nextFrame();
+  async nextText(patienceMs = PATIENCE_MS): Promise<string> {
+    const frame = await this.nextFrame(patienceMs);
     if (frame.opcode !== OPCODES.text || !frame.isFinal) throw unexpected('a text message', frame);
     return Buffer.from(frame.payload).toString();
   }
@@ -308,6 +313,16 @@ export class RawWebSocket {
   /** Bytes as they are: parts of frames, or what is no frame at all. */
   sendRaw(bytes: Uint8Array): void {
     this.#socket.write(bytes);
+  }
+
+  /** All that was sent has been taken by the system. */
+  async flushed(): Promise<void> {
+    await within(
+      'bytes to be taken',
+      new Promise<void>(resolve => {
+        this.#socket.write('', () => resolve());
+      }),
+    );
   }
 
   sendClose(code?: number, reason?: string): void {

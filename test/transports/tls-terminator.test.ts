@@ -266,6 +266,21 @@ describe('a joined connection', () => {
   });
 });
 
+describe('stallTimeoutMs', () => {
+  test('0 waits for ever', async () => {
+    terminator.close();
+    terminator = await start({ stallTimeoutMs: 0 });
+    const client = await connect();
+    const { socket } = await relay.next();
+    socket.end();
+    await once(client.resume(), 'end');
+    clock.advance(STALL_TIMEOUT_MS * 1_000);
+    expect(terminator.stats.stalled).toBe(0);
+    client.write('still here');
+    expect(await read(socket, 10)).toBe('still here');
+  });
+});
+
 describe('connectionsMax', () => {
   test('closes one more at once, and takes another when one has gone', async () => {
     terminator.close();
