@@ -8,7 +8,7 @@ import {
   TOKEN_GRACE_MS,
   type ControlChannelUnderTest,
 } from '../support/control-channels.ts';
-import { CountingRandomness } from '../support/relay-doubles.ts';
+import { CountingRandomness, pendingOffer } from '../support/relay-doubles.ts';
 
 const HOUR_MS = 3_600_000;
 
@@ -204,7 +204,7 @@ describe('the end', () => {
     const clock = new FakeClock();
     const under = controlChannel(clock);
     const listenerLost = vi.fn<() => void>();
-    under.channel.offer({ listenerLost }, 'accept');
+    under.channel.offer(pendingOffer(listenerLost), 'accept');
     under.channel.closed(code);
     under.channel.closed(code);
     expect(under.ends).toEqual([reason]);
@@ -229,7 +229,7 @@ describe('the end', () => {
     const under = controlChannel(clock);
     const request = pendingRequest(clock, under);
     under.channel.end('draining', 1001, 'shutting down');
-    expect(under.channel.offer({ listenerLost: () => {} }, 'accept')).toBe(false);
+    expect(under.channel.offer(pendingOffer(), 'accept')).toBe(false);
     under.channel.closed(1001);
     under.channel.text(request.response(false));
     under.channel.binary(Buffer.from('x'));
@@ -241,6 +241,6 @@ describe('the end', () => {
 test('an offer that finds no room is not taken, and does not make the listener busier', () => {
   const under = controlChannel(new FakeClock());
   under.socket.hasRoom = false;
-  expect(under.channel.offer({ listenerLost: () => {} }, 'accept')).toBe(false);
+  expect(under.channel.offer(pendingOffer(), 'accept')).toBe(false);
   expect(under.channel.outstanding).toBe(0);
 });

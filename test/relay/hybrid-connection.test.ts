@@ -1,11 +1,12 @@
 import { expect, test } from 'vitest';
 import { Randomness } from '../../src/auth/randomness.ts';
-import type { ControlChannel } from '../../src/relay/control-channel.ts';
+import type { ReachableListener } from '../../src/relay/ports.ts';
 import { controlChannel, hybridConnection } from '../support/control-channels.ts';
 import { FakeClock } from '../support/fake-clock.ts';
+import { pendingOffer } from '../support/relay-doubles.ts';
 
 const random = new Randomness();
-const PENDING = { listenerLost: (): void => {} };
+const PENDING = pendingOffer();
 
 function withListeners(count: number) {
   const entity = hybridConnection();
@@ -22,8 +23,8 @@ function withListeners(count: number) {
 }
 
 /** How often each was chosen, when every choice is settled at once. */
-function tally(count: number, choose: () => ControlChannel | undefined) {
-  const times = new Map<ControlChannel | undefined, number>();
+function tally(count: number, choose: () => ReachableListener | undefined) {
+  const times = new Map<ReachableListener | undefined, number>();
   for (let i = 0; i < count; i += 1) {
     const chosen = choose();
     times.set(chosen, (times.get(chosen) ?? 0) + 1);
@@ -53,7 +54,7 @@ test('choose() keeps work that is not settled even, within what two draws can do
   for (let i = 0; i < 1_000; i += 1) entity.choose(random)?.offer(PENDING, String(i));
   // The same pending thing again: make each count.
   for (let i = 0; i < 1_000; i += 1) {
-    entity.choose(random)?.offer({ listenerLost: () => {} }, String(i));
+    entity.choose(random)?.offer(pendingOffer(), String(i));
   }
   const loads = listeners.map(listener => listener.outstanding);
   expect(Math.max(...loads) - Math.min(...loads)).toBeLessThanOrEqual(10);
@@ -62,7 +63,7 @@ test('choose() keeps work that is not settled even, within what two draws can do
 test('choose() spares a listener that does not settle what it has', () => {
   const { entity, listeners } = withListeners(3);
   const [slow] = listeners;
-  for (let i = 0; i < 5; i += 1) slow?.offer({ listenerLost: () => {} }, 'x');
+  for (let i = 0; i < 5; i += 1) slow?.offer(pendingOffer(), 'x');
   const times = tally(600, () => entity.choose(random));
   expect(times.get(slow) ?? 0).toBe(0);
 });

@@ -88,14 +88,15 @@ describe('Rendezvous', () => {
     const opened: ((channel: FakeChannel) => void)[] = [];
     const ids: string[] = [];
     const actions: RendezvousActions = {
-      offer(pending, tried) {
+      offer(listenerLost, tried) {
         const at = listeners.findIndex(({ channel }) => !tried.has(channel));
         const listener = listeners[at];
-        if (listener === undefined || !listener.channel.offer(pending, 'accept')) return undefined;
         const id = formatRendezvousId(random.uuid(), random.secretHex());
+        const pending = { id, listenerLost };
+        if (listener === undefined || !listener.channel.offer(pending, 'accept')) return undefined;
         ids.push(id);
         calls.push(`offer ${at}`);
-        return { id, listener: listener.channel };
+        return { pending, listener: listener.channel };
       },
       withdraw: id => calls.push(`withdraw ${ids.indexOf(id)}`),
       refuseSender: reason => calls.push(`refuse ${reason}`),

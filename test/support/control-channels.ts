@@ -61,6 +61,7 @@ export function controlChannel(
         renewals.push(token);
         return about.renew?.(token) ?? { expiresAtMs: clock.wallMs() + 3_600_000 };
       },
+      answerElsewhere: () => false,
       onEnd: (_listener, reason) => ends.push(reason),
     },
   );

@@ -6,10 +6,12 @@ import type {
   ControlSocket,
   DataOpcode,
   Meter,
+  Pending,
   Randomness,
   RelayRequest,
 } from '../../src/relay/ports.ts';
 import type { Clock } from '../../src/base/clock.ts';
+import { formatRendezvousId } from '../../src/protocol/ids.ts';
 import { parseRelayQuery } from '../../src/protocol/relay-url.ts';
 import { parseRequestPath } from '../../src/protocol/request-path.ts';
 
@@ -136,4 +138,10 @@ export function fakeRequest(
     headers: about.headers ?? [],
     remote: { address: '203.0.113.7', port: 52_110 },
   };
+}
+
+/** Something put before a listener, that does not mind losing it unless told otherwise. */
+export function pendingOffer(listenerLost: () => void = () => {}): Pending {
+  const uuid = '0f6b9f0e-5f0a-4c53-8f0c-7b7a2d6f5d11';
+  return { id: formatRendezvousId(uuid, '0'.repeat(32)), listenerLost };
 }
