@@ -48,3 +48,29 @@ export function directoryKeys(prefix: string): DirectoryKeys {
       `${tag}:listeners:${encodeURIComponent(namespace)}/${hybridConnection}`,
   };
 }
+
+/**
+ * The schema of the store of run-time configuration (`store/redis-store.ts`). One slot, as above; no key
+ * expires: these are the only keys whose loss cannot be made good by the nodes that write them.
+ */
+export interface StoreKeys {
+  /** Hash: `schema` (1), `incarnation` (Redis TIME in ms when the records were begun), `seq` and `tag` of the last change. */
+  readonly meta: string;
+  /** Hash: namespace → `version record`, the rules made at run time as JSON. */
+  readonly namespaces: string;
+  /** Hash: `namespace/name` → `version record`, a hybrid connection made at run time, with its rules. */
+  readonly hybridConnections: string;
+  /** Stream of changes, ids `incarnation-seq`, trimmed to a length. */
+  readonly feed: string;
+}
+
+export function storeKeys(prefix: string): StoreKeys {
+  assert(isKeyPrefix(prefix), 'a key prefix is made of letters, digits, ".", "_", ":" and "-"');
+  const tag = `{${prefix}}:store`;
+  return {
+    meta: `${tag}:meta`,
+    namespaces: `${tag}:namespaces`,
+    hybridConnections: `${tag}:hybrid-connections`,
+    feed: `${tag}:feed`,
+  };
+}
