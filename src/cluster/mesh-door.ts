@@ -51,6 +51,7 @@ export class MeshDoor {
   readonly #tls: TlsServer | undefined;
   /** By remote address and port, which stay the same when TLS wraps a socket. In order of arrival. */
   readonly #strangers = new Map<string, Stranger>();
+  readonly #leaving = new Set<Socket>();
 
   constructor(
     deps: { readonly clock: Clock; readonly keys: MeshKeys; readonly limits: DoorLimits },
@@ -59,8 +60,12 @@ export class MeshDoor {
     this.#limits = deps.limits;
     this.#clock = deps.clock;
     this.#handlers = handlers;
-    this.#server = createServer(SOCKET_OPTIONS, socket => this.#connected(socket));
     const { tls } = deps.keys;
+    // Half-open, a client that gives up within the TLS handshake would be waited for.
+    const allowHalfOpen = tls === undefined;
+    this.#server = createServer({ ...SOCKET_OPTIONS, allowHalfOpen }, socket =>
+      this.#connected(socket),
+    );
     if (tls === undefined) return;
     this.#tls = createTlsServer({
       ...tls,
@@ -101,6 +106,7 @@ export class MeshDoor {
   async close(): Promise<void> {
     const closed = new Promise<void>(resolve => void this.#server.close(() => resolve()));
     for (const { socket } of this.#strangers.values()) socket.destroy();
+    for (const socket of this.#leaving) socket.destroy();
     await closed;
   }
 
@@ -140,19 +146,32 @@ export class MeshDoor {
       this.#handlers.bug(bug);
       socket.destroy();
     } finally {
-      // One that was refused counts until it is closed: it still holds a socket.
-      if (!records.isRefused) this.#forget(key);
+      this.#forget(key);
+      if (records.isRefused) this.#letLeave(socket);
     }
   }
 
   #dismiss(key: string, reason: MeshRefusal): void {
     const stranger = this.#strangers.get(key);
+    if (stranger === undefined) return;
+    const { records, socket } = stranger;
     this.#forget(key);
-    if (stranger?.records === undefined) {
-      this.#handlers.refused({ reason, by: 'us' }, stranger?.socket.remoteAddress);
-      stranger?.socket.destroy();
-    } else if (stranger.records.isRefused) stranger.socket.destroy();
-    else stranger.records.refuse(reason);
+    if (records === undefined) {
+      this.#handlers.refused({ reason, by: 'us' }, socket.remoteAddress);
+      socket.destroy();
+    } else records.refuse(reason);
+  }
+
+  /** A refused one has a moment to read why; there are never more of them than of strangers. */
+  #letLeave(socket: Socket): void {
+    if (socket.destroyed) return;
+    this.#leaving.add(socket);
+    socket.once('close', () => this.#leaving.delete(socket));
+    if (this.#leaving.size <= this.#limits.strangersMax) return;
+    const [oldest] = this.#leaving;
+    if (oldest === undefined) return;
+    this.#leaving.delete(oldest);
+    oldest.destroy();
   }
 
   #forget(key: string): void {

@@ -69,6 +69,14 @@ export class FaultProxy implements AsyncDisposable {
     this.#apply();
   }
 
+  /** Puts bytes of its own into all connections. */
+  inject(direction: Direction, ...chunks: readonly Uint8Array[]): void {
+    for (const { client, target } of this.#pairs) {
+      const socket = direction === 'to-target' ? target : client;
+      for (const chunk of chunks) socket.write(chunk);
+    }
+  }
+
   delay(ms: number): void {
     this.#delayMs = ms;
   }
