@@ -118,13 +118,11 @@ export class DirectoryView {
     this.#addRows(entry, rows);
   }
 
-  /** Whether all that we know is what the coordinator says; both at the same point of the feed. */
-  matches(digests: ReadonlyMap<string, number>): boolean {
-    for (const [node, digest] of digests) {
-      if (node !== this.#self && this.#nodes.get(node)?.digest !== digest) return false;
-    }
-    for (const node of this.#nodes.keys()) if (!digests.has(node)) return false;
-    return true;
+  /** The nodes of which we know something else than the coordinator says; both at the same point of the feed. */
+  differing(digests: ReadonlyMap<string, number>): readonly string[] {
+    const ids = new Set([...digests.keys(), ...this.#nodes.keys()]);
+    ids.delete(this.#self);
+    return [...ids].filter(id => this.#nodes.get(id)?.digest !== digests.get(id));
   }
 
   #describe({ node: id, epoch }: Holder, { part, text }: StoredRecord): ViewedNode | undefined {

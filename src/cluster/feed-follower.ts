@@ -22,6 +22,8 @@ export interface FeedFollowerDeps {
   /** The whole must be read again; `reconcile` is called by whoever may take the time. */
   readonly onBehind: () => void;
   readonly onCaughtUp: () => void;
+  /** What the coordinator has of these nodes contradicts itself: only they can put it right. */
+  readonly onDoubt: (nodes: readonly string[]) => void;
   /** A read failed for want of rights or for foreign data; being away is no news here. */
   readonly onUnusable: (message: string) => void;
 }
@@ -52,6 +54,7 @@ export class FeedFollower {
   /** Where we were at the last renewal, to see that we move. */
   #seqAtRenewal = -1;
   #isReconciling = false;
+  #reconciledAtMs = Number.NEGATIVE_INFINITY;
   #isStopped = false;
   /** Whoever waits until there is a position to read from. */
   #wake: (() => void) | undefined;
@@ -128,9 +131,15 @@ export class FeedFollower {
     }
   }
 
-  /** Reads the whole if we are behind. Rejects with `CoordinatorError`; then we are still behind. */
+  /**
+   * Reads the whole if we are behind, but not more often than twice in a renewal: what cannot agree must
+   * not become a flood. Rejects with `CoordinatorError`; then we are still behind.
+   */
   async reconcile(): Promise<void> {
     if (this.#state !== 'behind' || this.#isReconciling) return;
+    const nowMs = this.#deps.clock.nowMs();
+    if (nowMs - this.#reconciledAtMs < this.#deps.times.renewMs / 2) return;
+    this.#reconciledAtMs = nowMs;
     this.#isReconciling = true;
     try {
       const { coordinator, view } = this.#deps;
@@ -187,7 +196,9 @@ export class FeedFollower {
     }
     if (seq > at.seq) return;
     this.#checkpoint = undefined;
-    if (!this.#deps.view.matches(checkpoint.digests)) {
+    const differing = this.#deps.view.differing(checkpoint.digests);
+    if (differing.length > 0) {
+      if (this.#state === 'replaying') this.#deps.onDoubt(differing);
       this.#fallBehind('diverged');
     } else if (this.#state === 'replaying') {
       this.#state = 'current';

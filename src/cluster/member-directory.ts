@@ -98,6 +98,9 @@ export class MemberDirectory implements ListenerDirectory {
         this.#beatNow();
       },
       onCaughtUp: () => this.#health.recover('catching-up'),
+      onDoubt: nodes => {
+        this.#doubt(nodes).catch(this.#reportBug);
+      },
       onUnusable: message => this.#noteUnusable(message),
     });
   }
@@ -338,8 +341,9 @@ export class MemberDirectory implements ListenerDirectory {
         }
         if (renewal.garbage !== undefined) await this.#collect(renewal.garbage);
         const digest = renewal.digests.get(this.#lease.holder.node);
-        if (!isQuiet() || !this.#own.differs(digest, this.#lease.recordPart)) return true;
-        if (await this.#repair()) return true;
+        if (await this.#repair(isQuiet() && this.#own.differs(digest, this.#lease.recordPart))) {
+          return true;
+        }
       }
       this.#emit({ type: 'lease-lost', epoch: this.#lease.holder.epoch });
       this.#lease.lose();
@@ -357,9 +361,10 @@ export class MemberDirectory implements ListenerDirectory {
   }
 
   /** False: rows agree and the digest does not, so only a new epoch helps; or the lease is lost. */
-  async #repair(): Promise<boolean> {
+  async #repair(isDigestWrong: boolean): Promise<boolean> {
+    if (!isDigestWrong && !this.#own.isSuspect) return true;
     const wrong = await this.#own.repair(this.#lease.holder);
-    return wrong !== undefined && wrong > 0;
+    return wrong !== undefined && (wrong > 0 || !isDigestWrong);
   }
 
   /** One piece at a time, so that a beat stays short; the next beat goes on. */
@@ -400,11 +405,19 @@ export class MemberDirectory implements ListenerDirectory {
     return removed > 0 || this.#view.node(node) === undefined ? 'gone' : 'alive';
   }
 
+  async #doubt(nodes: readonly string[]): Promise<void> {
+    for (const node of nodes.slice(0, SUSPICIONS_MAX)) {
+      await this.#try(() => this.#coordinator.challenge(node));
+    }
+  }
+
   #hearOfSelf(change: FeedChange): void {
     const isOurs = change.epoch === this.#lease.holder.epoch;
     switch (change.type) {
       case 'challenge':
-        if (isOurs) this.#beatNow();
+        if (!isOurs) break;
+        this.#own.suspectAll();
+        this.#beatNow();
         break;
       case 'node-gone':
         if (isOurs && !this.#isClosed) this.#beatNow();

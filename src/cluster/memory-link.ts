@@ -20,6 +20,8 @@ import type { MemoryCoordinator } from './memory-coordinator.ts';
 export class MemoryLink implements Coordinator {
   readonly #coordinator: MemoryCoordinator;
   readonly #observers = new Set<(isUp: boolean) => void>();
+  /** Steps are taken and their answers lost, as when a line breaks behind the question. */
+  losesAnswers = false;
   /** Ends the read that is under way. */
   #endRead: (() => void) | undefined;
   #isReadEnded = false;
@@ -154,6 +156,9 @@ export class MemoryLink implements Coordinator {
       throw new CoordinatorError('away', 'The coordinator cannot be reached');
     }
     this.commands += 1;
-    return take(this.#coordinator);
+    const result = take(this.#coordinator);
+    if (!this.losesAnswers) return result;
+    this.commandFailures += 1;
+    throw new CoordinatorError('away', 'The answer of the coordinator was lost');
   }
 }

@@ -136,6 +136,7 @@ export class OwnListeners {
     }
   }
 
+  /** Somebody doubts what the coordinator has of us: compare row by row, even if the digests agree. */
   suspectAll(): void {
     this.#isSuspect = true;
   }
@@ -178,9 +179,13 @@ export class OwnListeners {
     return () => this.#stepsOpen === 0 && this.#steps === steps;
   }
 
-  /** Whether rows must be compared one by one: our digest, taken in a quiet moment, is not `digest`. */
+  get isSuspect(): boolean {
+    return this.#isSuspect;
+  }
+
+  /** Whether the coordinator has something else than we gave it; `digest` is of a quiet moment. */
   differs(digest: number | undefined, recordPart: number): boolean {
-    return this.#isSuspect || digest !== digestWith(this.#digest, recordPart, 0);
+    return digest !== digestWith(this.#digest, recordPart, 0);
   }
 
   /**

@@ -41,6 +41,8 @@ const KEY_TYPES = {
   feed: 'stream',
   garbage: 'set',
 } as const;
+/** What XADD says when the id is not above all others. */
+const FOREIGN_FEED_ID = 'equal or smaller than the target stream top item';
 /** Version of the layout under our keys (`redis/keys.ts`). */
 const SCHEMA = '1';
 /** What a blocking read may take longer than it waits. */
@@ -305,6 +307,7 @@ export class RedisCoordinator implements Coordinator {
     } catch (error) {
       this.commandFailures += 1;
       if (error instanceof RedisReplyError) {
+        if (error.message.includes(FOREIGN_FEED_ID)) await this.#dropFeed(error);
         throw new CoordinatorError('unusable', this.#explain(error), { cause: error });
       }
       if (error instanceof RedisAwayError) {
@@ -312,6 +315,17 @@ export class RedisCoordinator implements Coordinator {
       }
       throw error;
     }
+  }
+
+  /**
+   * Somebody added to our feed, with an id above all to come. Without it the next changes show a gap,
+   * and everybody reads the whole; what the failed step did besides shows in the digests.
+   */
+  async #dropFeed(cause: RedisReplyError): Promise<never> {
+    await this.#redis.call('DEL', [this.#keys.feed]);
+    throw new CoordinatorError('away', 'The feed had a foreign entry and was begun anew', {
+      cause,
+    });
   }
 
   #explain(error: RedisReplyError): string {

@@ -20,6 +20,10 @@ export async function checkServer(client: RedisClient): Promise<ServerCheck> {
     const refusal = `${at} is version ${version}, and ${REDIS_VERSION_MIN} or later is needed: upgrade it`;
     return { version, refusal, warnings: [] };
   }
+  if (fields.get('role') === 'slave') {
+    const refusal = `${at} is a replica and takes no writes: name its master, or its Sentinels`;
+    return { version, refusal, warnings: [] };
+  }
   const warnings: string[] = [];
   const policy = fields.get('maxmemory_policy') ?? 'noeviction';
   if (policy !== 'noeviction') {
@@ -43,7 +47,9 @@ export function parseInfo(text: string): ReadonlyMap<string, string> {
 
 /** Below, at or above zero, as the first is older, the same or newer; missing parts count as 0. */
 export function compareVersions(one: string, other: string): number {
-  const [ones, others] = [one, other].map(text => text.split('.').map(part => parseInt(part, 10)));
+  const [ones, others] = [one, other].map(text =>
+    text.split('.').map(part => parseInt(part, 10) || 0),
+  );
   for (let i = 0; i < 3; i += 1) {
     const difference = (ones?.[i] ?? 0) - (others?.[i] ?? 0);
     if (difference !== 0) return difference;

@@ -32,6 +32,8 @@ export interface DirectoryUnderTest {
   readonly events: DirectoryEvent[];
   readonly joined: JoinResult;
   cut(): void;
+  /** What it asks is done, and the answers are lost. */
+  muffle(): void;
   mend(): void;
 }
 
@@ -122,8 +124,12 @@ export async function memoryDirectories(
           wanted = false;
           link.setUp(false);
         },
+        muffle: () => {
+          link.losesAnswers = true;
+        },
         mend: () => {
           wanted = true;
+          link.losesAnswers = false;
           link.setUp(true);
         },
       };
@@ -185,7 +191,14 @@ export async function redisDirectories(
       const events: DirectoryEvent[] = [];
       directory.observe(event => events.push(event));
       const joined = await directory.join();
-      return { directory, events, joined, cut: () => proxy.cut(), mend: () => proxy.mend() };
+      return {
+        directory,
+        events,
+        joined,
+        cut: () => proxy.cut(),
+        muffle: () => proxy.muffle(),
+        mend: () => proxy.mend(),
+      };
     },
     outage: async () => {
       redis.freeze();

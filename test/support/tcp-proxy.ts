@@ -8,6 +8,8 @@ export interface TcpProxy extends AsyncDisposable {
   cut(): void;
   /** Keeps everything open and forwards nothing, as a network that loses its packets does. */
   stall(): void;
+  /** Forwards what the near side says, and keeps back what the far side answers. */
+  muffle(): void;
   /** Forwards again, what was held back included. */
   mend(): void;
 }
@@ -15,7 +17,8 @@ export interface TcpProxy extends AsyncDisposable {
 /** Forwards connections to a port on loopback. */
 export async function startTcpProxy(targetPort: number): Promise<TcpProxy> {
   const sockets = new Set<Socket>();
-  let state: 'open' | 'cut' | 'stalled' = 'open';
+  const farSockets = new Set<Socket>();
+  let state: 'open' | 'cut' | 'stalled' | 'muffled' = 'open';
 
   const add = (socket: Socket, other: Socket): void => {
     sockets.add(socket);
@@ -24,6 +27,7 @@ export async function startTcpProxy(targetPort: number): Promise<TcpProxy> {
     socket.on('error', () => undefined);
     socket.on('close', () => {
       sockets.delete(socket);
+      farSockets.delete(socket);
       other.destroy();
     });
     if (state === 'stalled') socket.pause();
@@ -34,8 +38,10 @@ export async function startTcpProxy(targetPort: number): Promise<TcpProxy> {
       return;
     }
     const far = connect(targetPort, '127.0.0.1');
+    farSockets.add(far);
     add(near, far);
     add(far, near);
+    if (state === 'muffled') far.pause();
   }).listen(0, '127.0.0.1');
   await once(server, 'listening');
   const address = server.address();
@@ -50,6 +56,10 @@ export async function startTcpProxy(targetPort: number): Promise<TcpProxy> {
     stall: () => {
       state = 'stalled';
       for (const socket of sockets) socket.pause();
+    },
+    muffle: () => {
+      state = 'muffled';
+      for (const socket of farSockets) socket.pause();
     },
     mend: () => {
       state = 'open';

@@ -11,7 +11,7 @@
 -- ARGV[4]  how many late leases to name at most
 --
 -- Returns  {"lease-lost"}   the lease was removed, taken by another epoch, or the directory is gone
---          {"renewed", incarnation, seq, {node, digest, ...}, {late node, end of its lease, ...}, {garbage member or nothing}}
+--          {"renewed", incarnation, seq, {node, digest, ...}, {late node, end of its lease or "0" for none, ...}, {garbage member or nothing}}
 --
 -- One step, because the digests must be those of that seq. A lease that ran out but was not removed is
 -- extended: nobody has been told that it ended.
@@ -31,4 +31,13 @@ local time = redis.call('TIME')
 local now_ms = time[1] * 1000 + math.floor(time[2] / 1000)
 redis.call('ZADD', leases, string.format('%.0f', now_ms + lease_ms), node)
 local late = redis.call('ZRANGEBYSCORE', leases, '-inf', string.format('%.0f', now_ms), 'WITHSCORES', 'LIMIT', 0, late_max)
+if redis.call('HLEN', nodes) > redis.call('ZCARD', leases) then
+  -- Somebody removed leases. Who lives takes a new one; who does not must not stay for ever.
+  for _, other in ipairs(redis.call('HKEYS', nodes)) do
+    if not redis.call('ZSCORE', leases, other) then
+      late[#late + 1] = other
+      late[#late + 1] = '0'
+    end
+  end
+end
 return { 'renewed', place[1], place[2], redis.call('HGETALL', digests), late, redis.call('SRANDMEMBER', garbage, 1) }
