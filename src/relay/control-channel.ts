@@ -25,6 +25,7 @@ export type DisconnectReason =
   | 'token-expired'
   | 'renewal-refused'
   | 'draining'
+  | 'deleted'
   | 'message-too-big';
 
 /** What a renewed token is worth: until when, or why it is refused. */

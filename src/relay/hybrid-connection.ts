@@ -1,8 +1,10 @@
 import type { ListenerFilter } from '../protocol/relayed-headers.ts';
 import type { HybridConnectionDescription, SasRule } from '../protocol/resources.ts';
 import type { ControlChannel } from './control-channel.ts';
+import { DELETED } from './limits.ts';
 import type { Randomness, ReachableListener, TrafficCounters } from './ports.ts';
 import type { RelayedRequest } from './relayed-request.ts';
+import type { Rendezvous } from './rendezvous.ts';
 
 /** Which listeners come into question for a sender. */
 export interface ListenerChoice {
@@ -11,29 +13,94 @@ export interface ListenerChoice {
   readonly except?: ReadonlySet<ReachableListener>;
 }
 
+/**
+ * Who defines a hybrid connection or a rule: the config file, whose word stands; the management API; or,
+ * of the emulator, the first listener.
+ */
+export type Origin = 'config-file' | 'api' | 'auto-created';
+
+/** What of a hybrid connection may change while it is served. */
+export interface HybridConnectionTerms extends HybridConnectionDescription {
+  readonly origin: Origin;
+  /** Milliseconds since 1970. */
+  readonly createdAtMs: number;
+  readonly updatedAtMs: number;
+}
+
 /** One named meeting point: its listeners, the choice among them, and its traffic. */
 export class HybridConnection {
   readonly name: string;
   readonly namespace: string;
-  readonly requiresClientAuthorization: boolean;
-  readonly userMetadata: string;
-  readonly rules: readonly SasRule[];
-  readonly createdAtMs: number;
+  #terms: HybridConnectionTerms;
+  #isDeleted = false;
   readonly traffic: TrafficCounters = new Float64Array(4);
   /** Requests a listener may still answer, by the id it was given. */
   readonly requests = new Map<string, RelayedRequest>();
-  joinedPairs = 0;
+  /** WebSocket senders whose listener has not dialled yet. */
+  readonly waiting = new Set<Rendezvous>();
+  /** One for each joined pair: closes both of its ends with a code. */
+  readonly pairs = new Set<(code: number, reason: string) => void>();
   #listeners: readonly ControlChannel[] = [];
   #elsewhere: readonly ReachableListener[] = [];
   #all: readonly ReachableListener[] = [];
 
-  constructor(namespace: string, description: HybridConnectionDescription, createdAtMs: number) {
+  constructor(namespace: string, terms: HybridConnectionTerms) {
     this.namespace = namespace;
-    this.name = description.name;
-    this.requiresClientAuthorization = description.requiresClientAuthorization;
-    this.userMetadata = description.userMetadata;
-    this.rules = description.authorizationRules;
-    this.createdAtMs = createdAtMs;
+    this.name = terms.name;
+    this.#terms = terms;
+  }
+
+  get requiresClientAuthorization(): boolean {
+    return this.#terms.requiresClientAuthorization;
+  }
+
+  get userMetadata(): string {
+    return this.#terms.userMetadata;
+  }
+
+  /** Read anew at each token check, so that a changed rule or key counts from the next one on. */
+  get rules(): readonly SasRule[] {
+    return this.#terms.authorizationRules;
+  }
+
+  get origin(): Origin {
+    return this.#terms.origin;
+  }
+
+  get createdAtMs(): number {
+    return this.#terms.createdAtMs;
+  }
+
+  get updatedAtMs(): number {
+    return this.#terms.updatedAtMs;
+  }
+
+  get joinedPairs(): number {
+    return this.pairs.size;
+  }
+
+  /** From then on nobody comes in, not even those who were admitted before. */
+  get isDeleted(): boolean {
+    return this.#isDeleted;
+  }
+
+  /** Who is connected stays connected; the next token check goes by the new terms. */
+  change(terms: HybridConnectionTerms): void {
+    this.#terms = terms;
+  }
+
+  /**
+   * Ends everything that is here: listeners and joined pairs with 1001, waiting senders and requests with
+   * 404, answers that have begun are broken. Final.
+   */
+  delete(): void {
+    if (this.#isDeleted) return;
+    this.#isDeleted = true;
+    // Senders first: an ending listener would have each of them look for another one.
+    for (const rendezvous of this.waiting) rendezvous.refuse('endpoint-unknown');
+    for (const request of this.requests.values()) request.endpointDeleted();
+    for (const close of this.pairs) close(1001, DELETED);
+    for (const listener of this.#listeners) listener.end('deleted', 1001, DELETED);
   }
 
   /** Those on this node. */
@@ -75,6 +142,7 @@ export class HybridConnection {
    * as asking everybody and keeps a slow one from piling up. Undefined when none is left.
    */
   choose(random: Randomness, choice: ListenerChoice = {}): ReachableListener | undefined {
+    if (this.#isDeleted) return undefined;
     const candidates = this.#candidates(choice);
     const count = candidates.length;
     if (count <= 1) return candidates[0];

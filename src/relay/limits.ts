@@ -26,3 +26,6 @@ export const CONTROL_JSON_BYTES_MAX = 65_535;
  * and answer on the new channel; one that does not come back should not cost its sender the whole wait.
  */
 export const LISTENER_LOSS_GRACE_MS = 5_000;
+
+/** What the peers of a hybrid connection are told when it is deleted. */
+export const DELETED = 'The hybrid connection was deleted';

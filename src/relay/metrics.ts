@@ -61,6 +61,7 @@ export const RELAY_METRICS: readonly MetricDefinition[] = [
       'token-expired',
       'renewal-refused',
       'draining',
+      'deleted',
       'message-too-big',
     ].map(reason => ({ reason })),
   },

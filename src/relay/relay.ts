@@ -14,7 +14,7 @@ import { Admissions, type Admission, httpToken, webSocketToken } from './admissi
 import { ControlChannel } from './control-channel.ts';
 import type { RelayEvents, Role } from './events.ts';
 import type { HybridConnection, ListenerChoice } from './hybrid-connection.ts';
-import type { RelayLimits } from './limits.ts';
+import { DELETED, type RelayLimits } from './limits.ts';
 import { acceptMessage, requestMessage, requestPointer } from './listener-messages.ts';
 import type { Namespace, NamespaceTable } from './namespaces.ts';
 import type {
@@ -146,6 +146,11 @@ export class Relay {
     const listenerId = (leadingUuid(request.query.id) ?? random.uuid()).toLowerCase();
     const proceed = (place: ClaimedPlace | ClaimRefusal): void => {
       const detail = place === 'listeners-max' ? `at most ${limits.listenersMax}` : undefined;
+      if (typeof place !== 'string' && hybridConnection.isDeleted) {
+        place.release();
+        decided(this.refuse('endpoint-unknown', request, 'listener'));
+        return;
+      }
       decided(
         typeof place === 'string'
           ? events.refused(place, request, 'listener', detail, hybridConnection)
@@ -197,6 +202,7 @@ export class Relay {
         this.#listeners.add(listener);
         place.opened(listener);
         events.listenerRegistered(listener, request);
+        if (hybridConnection.isDeleted) listener.end('deleted', 1001, DELETED);
         return listener;
       },
       abandon: () => place.release(),
@@ -251,9 +257,11 @@ export class Relay {
       },
       ended: phase => {
         this.#waiting -= 1;
+        hybridConnection.waiting.delete(rendezvous);
         if (phase === 'closed') this.#senders -= 1;
       },
     });
+    hybridConnection.waiting.add(rendezvous);
     rendezvous.start(() => whyNobody(hybridConnection, { filter }));
     return rendezvous;
   }
@@ -446,15 +454,20 @@ export class Relay {
     const { clock, dataPlane, events } = this.#deps;
     const joinedAtMs = clock.nowMs();
     const { traffic } = hybridConnection;
-    hybridConnection.joinedPairs += 1;
+    const close = (code: number, reason: string): void => {
+      sender.close(code, reason);
+      listener.close(code, reason);
+    };
+    hybridConnection.pairs.add(close);
     const onEnd: Parameters<DataPlane['join']>[3] = end => {
-      hybridConnection.joinedPairs -= 1;
+      hybridConnection.pairs.delete(close);
       this.#senders -= 1;
       events.pairEnded(hybridConnection, trackingId, clock.nowMs() - joinedAtMs, end);
     };
     if (!dataPlane.join(sender, listener, traffic, onEnd)) {
       spliceFragments(sender, listener, traffic, onEnd);
     }
+    if (hybridConnection.isDeleted) close(1001, DELETED);
   }
 
   #renew(
@@ -483,6 +496,7 @@ const NO_PLACE_TO_RELEASE: ClaimedPlace = { opened: () => {}, release: () => {} 
 
 /** Why nobody could be asked: no listener, none that the sender wants, or all of them crowded. */
 function whyNobody(hybridConnection: HybridConnection, choice: ListenerChoice): RefusalReason {
+  if (hybridConnection.isDeleted) return 'endpoint-unknown';
   if (hybridConnection.reachable.length === 0) return 'no-listener';
   return hybridConnection.hasAny(choice) ? 'overloaded' : 'no-allowed-listener';
 }

@@ -4,7 +4,7 @@ import { parseListenerMessage } from '../protocol/control-messages.ts';
 import { reasonPhrase, responseHeadersOf } from '../protocol/relayed-headers.ts';
 import type { RefusalReason } from '../protocol/refusals.ts';
 import type { RendezvousId } from '../protocol/ids.ts';
-import { LISTENER_LOSS_GRACE_MS, type RelayLimits } from './limits.ts';
+import { DELETED, LISTENER_LOSS_GRACE_MS, type RelayLimits } from './limits.ts';
 import {
   OPCODE,
   type Channel,
@@ -162,6 +162,12 @@ export class RelayedRequest implements Pending {
   /** Nobody can be asked. */
   refuse(reason: RefusalReason): void {
     if (this.#state.phase !== 'done') this.#fail(reason);
+  }
+
+  /** The hybrid connection is no more: refused with 404, or broken when its answer has begun. */
+  endpointDeleted(): void {
+    if (this.#state.phase === 'done') return;
+    this.#fail('endpoint-unknown', undefined, { code: 1001, reason: DELETED });
   }
 
   /** The answer cannot be understood. */

@@ -127,6 +127,11 @@ export class Rendezvous {
     this.#actions.rejectSender(status, description);
   }
 
+  /** The relay lets nobody in any more. Once the listener has dialled, it is for the join to find out. */
+  refuse(reason: RefusalReason): void {
+    this.#refuse('refused', reason);
+  }
+
   senderGone(): void {
     if (this.#phase === 'closed' || this.#phase === 'joined') return;
     const listener = this.#listenerChannel;

@@ -164,7 +164,7 @@ function describe(relay: Relay, response: HttpResponse, { request }: Incoming): 
   response.writeHeader('Content-Type', RUNTIME_INFORMATION_TYPE).end(
     formatRuntimeInformation({
       createdAtMs: described.createdAtMs,
-      updatedAtMs: described.createdAtMs,
+      updatedAtMs: described.updatedAtMs,
       requiresClientAuthorization: described.requiresClientAuthorization,
       userMetadata: described.userMetadata,
       listenerCount: described.listeners.length,

@@ -27,7 +27,8 @@ export function hybridConnection(name = 'hyco'): HybridConnection {
     userMetadata: '',
     authorizationRules: [],
   };
-  return new HybridConnection('tests', description, 0);
+  const written = { origin: 'config-file', createdAtMs: 0, updatedAtMs: 0 } as const;
+  return new HybridConnection('tests', { ...description, ...written });
 }
 
 /** A control channel over a fake socket, with a token for an hour unless told otherwise. */
