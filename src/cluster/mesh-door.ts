@@ -102,12 +102,11 @@ export class MeshDoor {
     return this.#strangers.size;
   }
 
-  /** Accepts nothing more and cuts all strangers. Resolves when the port is free. */
-  async close(): Promise<void> {
-    const closed = new Promise<void>(resolve => void this.#server.close(() => resolve()));
+  /** Accepts nothing more and cuts all strangers. Links and streams are not ours any more. */
+  close(): void {
+    this.#server.close();
     for (const { socket } of this.#strangers.values()) socket.destroy();
     for (const socket of this.#leaving) socket.destroy();
-    await closed;
   }
 
   #connected(socket: Socket): void {

@@ -41,8 +41,8 @@ export class MeshStream {
 
   /**
    * For a data plane below JavaScript: the socket and the bytes of frames that were read already. From
-   * here on it belongs to the caller, who duplicates the descriptor and destroys this one, in the same
-   * turn of the event loop. Undefined: on TLS, where the bytes are not what the descriptor gives; when it
+   * here on it belongs to the caller, who duplicates the descriptor and destroys this one; Node reads no
+   * more of it. Undefined: on TLS, where the bytes are not what the descriptor gives; when it
    * is gone; or when it was taken.
    */
   takeSocket(): { readonly socket: Socket; readonly head: Buffer } | undefined {
@@ -73,7 +73,7 @@ export class MeshStream {
 
 /**
  * A paused socket of Node goes on reading until its buffer is full. There is no public way to stop it at
- * once, and whoever has the descriptor would miss what was read.
+ * once, and whoever has the descriptor would miss what was read. Nothing public starts it again, either.
  */
 function stopReading(socket: Socket): void {
   socket.pause();

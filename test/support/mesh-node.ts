@@ -132,8 +132,8 @@ export class TestMeshNode implements AsyncDisposable {
     return line;
   }
 
-  async [Symbol.asyncDispose](): Promise<void> {
-    await this.mesh.close();
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.mesh.close();
   }
 
   #logger(): Logger {
