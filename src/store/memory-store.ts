@@ -76,9 +76,8 @@ export class MemoryStore implements RelayStore {
     if (stored === undefined) this.#records.delete(formatKey(key));
     else this.#records.set(formatKey(key), stored);
     this.#position = { ...START, number };
-    this.#feed = [...this.#feed, { position: this.#position, key, stored }].slice(
-      -FEED_CHANGES_MAX,
-    );
+    const change = { position: this.#position, key, stored: stored ?? ('deleted' as const) };
+    this.#feed = [...this.#feed, change].slice(-FEED_CHANGES_MAX);
     this.#waiter.changed();
     return this.#position;
   }

@@ -79,6 +79,16 @@ export function parseRecord(text: string): RelayRecord | undefined {
   return { namespace, rules, ...(hybridConnection === undefined ? {} : { hybridConnection }) };
 }
 
+/** What a change in a feed means; '' stands for a deletion. */
+export function readChange(
+  text: string,
+  version: number,
+): { readonly version: number; readonly record: RelayRecord } | 'deleted' | 'unreadable' {
+  if (text === '') return 'deleted';
+  const record = parseRecord(text);
+  return record === undefined ? 'unreadable' : { version, record };
+}
+
 const WRITTEN = { createdAtMs: v.number(), updatedAtMs: v.number(), revision: v.string() };
 const KEY = v.pipe(v.string(), v.minLength(1));
 

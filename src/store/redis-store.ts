@@ -9,6 +9,7 @@ import {
   keyOf,
   parseKey,
   parseRecord,
+  readChange,
   type RecordKey,
   type RelayRecord,
 } from './records.ts';
@@ -221,11 +222,10 @@ function changeIn(entry: unknown): Change {
   const [incarnation = '', number = '0'] = String(id).split('-');
   const fields = new Map(pairsOf(texts(list)));
   const position = { incarnation, number: Number(number), tag: fields.get('tag') ?? '' };
-  const record = parseRecord(fields.get('text') ?? '');
   return {
     position,
     key: parseKey(fields.get('key') ?? ''),
-    stored: record === undefined ? undefined : { version: position.number, record },
+    stored: readChange(fields.get('text') ?? '', position.number),
   };
 }
 

@@ -20,8 +20,8 @@ export interface StoredRecord {
 export interface Change {
   readonly position: Position;
   readonly key: RecordKey;
-  /** Undefined: the record was deleted, or cannot be read. */
-  readonly stored: StoredRecord | undefined;
+  /** `unreadable`: foreign, or written by a newer version. */
+  readonly stored: StoredRecord | 'deleted' | 'unreadable';
 }
 
 export interface Snapshot {

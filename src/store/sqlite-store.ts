@@ -7,6 +7,7 @@ import {
   keyOf,
   parseKey,
   parseRecord,
+  readChange,
   type RecordKey,
   type RelayRecord,
 } from './records.ts';
@@ -179,10 +180,9 @@ function storedIn(row: unknown): StoredRecord | undefined {
 
 function changeIn(row: unknown, incarnation: string): Change {
   const number = numberIn(row, 'number');
-  const record = parseRecord(textIn(row, 'text') ?? '');
   return {
     position: { incarnation, number, tag: '' },
     key: parseKey(textIn(row, 'key') ?? ''),
-    stored: record === undefined ? undefined : { version: number, record },
+    stored: readChange(textIn(row, 'text') ?? '', number),
   };
 }

@@ -148,7 +148,7 @@ export function describeRelayStore(name: string, open: () => Promise<StoreUnderT
           key: recordKey('tests', 'a'),
           stored: { version: 2, record: aHybridConnection('a', 'b') },
         },
-        { position: last, key: recordKey('tests', 'a'), stored: undefined },
+        { position: last, key: recordKey('tests', 'a'), stored: 'deleted' },
       ]);
       expect(await changesAfter(it.other, last)).toEqual([]);
       expect(last).toMatchObject({ incarnation: begin.incarnation, number: 3 });
