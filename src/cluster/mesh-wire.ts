@@ -5,6 +5,7 @@ import {
   MeshFrameDecoder,
   type MeshFrame,
   type MeshMessage,
+  type MeshRole,
 } from '../protocol/mesh-frames.ts';
 import { meshHeadOf, meshKindOf, meshMessage } from '../protocol/mesh-messages.ts';
 import { ALIVE, atPing, isSilent } from './liveness.ts';
@@ -124,7 +125,7 @@ export class MeshWire {
 
   /** False: nothing was sent, for the queue is full, the message too long, or the link is over. */
   send(message: MeshMessage): boolean {
-    return this.#put({ ...message, role: 'says', correlation: 0 });
+    return this.#put(message, 'says', 0);
   }
 
   ask(message: MeshMessage, timeoutMs: number): Promise<MeshReply> {
@@ -136,7 +137,7 @@ export class MeshWire {
       const correlation = this.#nextCorrelation();
       const isTaken =
         this.#questions.size < this.#limits.linkRequestsMax &&
-        this.#put({ ...message, role: 'asks', correlation });
+        this.#put(message, 'asks', correlation);
       if (!isTaken) {
         resolve({ type: 'failed', why: 'full' });
         return;
@@ -154,28 +155,29 @@ export class MeshWire {
   /** Says why, sends what is queued, and closes. Safe to call twice. */
   close(reason: WireEndReason): void {
     if (this.#isOver) return;
-    this.#put({ ...meshMessage('bye', { reason }), role: 'says', correlation: 0 });
+    this.#put(meshMessage('bye', { reason }), 'says', 0);
     this.#writer.flush();
     this.#end(reason, undefined);
   }
 
-  #put(frame: MeshFrame): boolean {
+  #put(message: MeshMessage, role: MeshRole, correlation: number): boolean {
     if (this.#isOver) return false;
-    const bytes = encodeMeshFrame(frame);
-    if (bytes === undefined) {
+    const start = encodeMeshFrame(message, role, correlation);
+    if (start === undefined) {
       this.#counters.refused += 1;
       return false;
     }
+    const bytes = start.length + message.body.length;
     // Pings and goodbyes are few and small, and no good when they are dropped.
-    const isOwn = frame.kind <= OWN_KINDS_MAX;
-    if (!isOwn && this.#writer.queuedBytes + bytes.length > this.#limits.linkQueueBytesMax) {
+    const isOwn = message.kind <= OWN_KINDS_MAX;
+    if (!isOwn && this.#writer.queuedBytes + bytes > this.#limits.linkQueueBytesMax) {
       this.#isFull = true;
       this.#counters.refused += 1;
       return false;
     }
     this.#counters.messagesSent += 1;
-    this.#counters.bytesSent += bytes.length;
-    this.#writer.write(bytes);
+    this.#counters.bytesSent += bytes;
+    this.#writer.write(start, message.body);
     return true;
   }
 
@@ -192,7 +194,7 @@ export class MeshWire {
     this.#counters.bytesReceived += bytes.length;
     const fault = this.#decoder.push(bytes, this.#onFrame);
     if (fault !== undefined) {
-      this.#put({ ...meshMessage('bye', { reason: fault }), role: 'says', correlation: 0 });
+      this.#put(meshMessage('bye', { reason: fault }), 'says', 0);
       this.#writer.flush();
       this.#end('broken-frames', fault);
     }
@@ -207,9 +209,7 @@ export class MeshWire {
       return;
     }
     const answer: Answer | undefined =
-      role === 'asks'
-        ? message => this.#put({ ...message, role: 'answers', correlation })
-        : undefined;
+      role === 'asks' ? message => this.#put(message, 'answers', correlation) : undefined;
     switch (meshKindOf(frame)) {
       case 'ping':
         answer?.(meshMessage('pong', {}));
@@ -256,7 +256,7 @@ export class MeshWire {
         return;
       }
       this.#pingedAtMs ??= this.#clock.nowMs();
-      this.#put({ ...meshMessage('ping', {}), role: 'asks', correlation: 0 });
+      this.#put(meshMessage('ping', {}), 'asks', 0);
       this.#pingLater();
     });
   }

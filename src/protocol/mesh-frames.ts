@@ -137,21 +137,30 @@ export const MESH_MESSAGE_BYTES_MAX = 262_144;
 const utf8 = new TextEncoder();
 const utf8Strict = new TextDecoder('utf-8', { fatal: true });
 
-/** A message as bytes of its own; undefined when it is longer than MESH_MESSAGE_BYTES_MAX. */
-export function encodeMeshFrame(frame: MeshFrame): Uint8Array | undefined {
-  const head = utf8.encode(JSON.stringify(frame.head));
-  const bytesInAll = MESSAGE_HEADER_BYTES + head.length + frame.body.length;
-  if (bytesInAll - UNCOUNTED_BYTES > MESH_MESSAGE_BYTES_MAX) return undefined;
-  const bytes = new Uint8Array(bytesInAll);
-  const view = new DataView(bytes.buffer);
-  view.setUint8(0, frame.kind);
-  view.setUint32(1, bytesInAll - UNCOUNTED_BYTES);
-  view.setUint8(5, ROLES.indexOf(frame.role));
-  view.setUint32(6, frame.correlation);
-  view.setUint32(10, head.length);
-  bytes.set(head, MESSAGE_HEADER_BYTES);
-  bytes.set(frame.body, MESSAGE_HEADER_BYTES + head.length);
-  return bytes;
+/** Holds the start of one message at a time: a buffer for each would cost more than all the rest. */
+const scratch = new Uint8Array(UNCOUNTED_BYTES + MESH_MESSAGE_BYTES_MAX);
+const scratchView = new DataView(scratch.buffer);
+const scratchHead = scratch.subarray(MESSAGE_HEADER_BYTES);
+
+/**
+ * A message's bytes up to its body, which goes right behind them; undefined when both together are longer
+ * than MESH_MESSAGE_BYTES_MAX. Lent: they are good until the next call.
+ */
+export function encodeMeshFrame(
+  message: MeshMessage,
+  role: MeshRole,
+  correlation: number,
+): Uint8Array | undefined {
+  const text = JSON.stringify(message.head);
+  const { read, written: headBytes } = utf8.encodeInto(text, scratchHead);
+  const length = MESSAGE_HEADER_BYTES - UNCOUNTED_BYTES + headBytes + message.body.length;
+  if (read < text.length || length > MESH_MESSAGE_BYTES_MAX) return undefined;
+  scratchView.setUint8(0, message.kind);
+  scratchView.setUint32(1, length);
+  scratchView.setUint8(5, ROLES.indexOf(role));
+  scratchView.setUint32(6, correlation);
+  scratchView.setUint32(10, headBytes);
+  return scratch.subarray(0, MESSAGE_HEADER_BYTES + headBytes);
 }
 
 /** Cuts a link's bytes into messages, however they were cut on their way. */

@@ -136,7 +136,7 @@ describe('messages', () => {
     const { found } = decodeInPieces(bytes, pieces(1_000));
     expect(found[0]?.body.length).toBe(longest.body.length);
     const longer = { ...longest, body: new Uint8Array(longest.body.length + 1) };
-    expect(encodeMeshFrame(longer)).toBeUndefined();
+    expect(encodeMeshFrame(longer, 'says', 0)).toBeUndefined();
   });
 
   test.each([
@@ -241,9 +241,9 @@ const frame: fc.Arbitrary<MeshFrame> = fc.record({
 });
 
 function encoded(message: MeshFrame): Uint8Array {
-  const bytes = encodeMeshFrame(message);
-  if (bytes === undefined) throw new Error('The message is too long');
-  return bytes;
+  const start = encodeMeshFrame(message, message.role, message.correlation);
+  if (start === undefined) throw new Error('The message is too long');
+  return joined(start, message.body);
 }
 
 function decodeInPieces(
