@@ -6,6 +6,7 @@ import type { Logger } from './base/logger.ts';
 import { StartError } from './config/errors.ts';
 import type { Config } from './config/options.ts';
 import { joinCluster } from './server-cluster.ts';
+import { openManagement } from './server-management.ts';
 import { serverMetrics } from './server-metrics.ts';
 import { RelayEvents } from './relay/events.ts';
 import { NamespaceTable } from './relay/namespaces.ts';
@@ -57,6 +58,7 @@ export async function startServer(
   const metrics = serverMetrics(config.entityLabelsMax);
   const dataPlane = await openDataPlane(config, { log, clock, meter: metrics.meter });
   if ('unavailable' in dataPlane) throw new StartError(dataPlane.unavailable);
+  const management = await openManagement(config, { namespaces, clock, log, random });
   const hopTraffic = new Float64Array(4);
   const { meter } = metrics;
   const cluster = await joinCluster(config, { clock, random, log, meter, dataPlane, hopTraffic });
@@ -80,6 +82,7 @@ export async function startServer(
     reasons: [
       ...(drainPhase === 'no' ? [] : ['draining']),
       ...(dataPlane.degraded === undefined ? [] : [`degraded: ${dataPlane.degraded}`]),
+      ...management.degradedReasons().map(reason => `degraded: ${reason}`),
       ...(cluster?.directory.degradedReasons() ?? []).map(reason => `degraded: ${reason}`),
     ],
   });
@@ -165,11 +168,13 @@ export async function startServer(
     readiness,
     metrics: metrics.read,
     status: () => ({ html: statusPage(status()), json: status() }),
-    reportBug: bug => log.error({ err: bug }, 'cannot read metrics'),
+    manage: request => management.api(publicPort.port).handle(request),
+    reportBug: bug => log.error({ err: bug }, 'admin port failed'),
   });
   if (adminPort === undefined) {
     publicPort.close();
     dataPlane.close();
+    management.close();
     throw new StartError(portTaken('admin', config.adminHost, config.adminPort, '--admin-port'));
   }
 
@@ -180,6 +185,7 @@ export async function startServer(
     await cluster?.close();
     publicPort.close();
     adminPort.close();
+    management.close();
     dataPlane.close();
   };
   const wait = (ms: number): Promise<void> => new Promise(done => void clock.after(ms, done));

@@ -10,8 +10,10 @@ const MAY_IMPORT: Record<string, readonly string[]> = {
   protocol: ['base'],
   auth: ['base', 'protocol', 'node:crypto', 'lru-cache'],
   relay: ['base', 'protocol', 'auth'],
+  store: ['base', 'protocol', 'redis', 'libsql', 'valibot', 'node:crypto', 'node:fs', 'node:path'],
+  management: ['base', 'protocol', 'relay', 'store'],
   transports: [
-    ...['base', 'protocol', 'auth', 'relay'],
+    ...['base', 'protocol', 'auth', 'relay', 'management'],
     ...['uWebSockets.js', 'ipaddr.js', 'node:module', 'node:net', 'node:tls', 'node:crypto'],
     ...['node:fs', 'node:os', 'node:path', 'node:url'],
   ],

@@ -170,7 +170,7 @@ class Loading {
       return undefined;
     }
     // Paths of a file are relative to the file; those of flags and variables to where one stands.
-    const isPath = option.placeholder === 'FILE' && option.secret !== true && text !== '';
+    const isPath = isPathOption(option) && text !== '';
     return { text: isPath ? resolve(this.#folder, text) : text, where: this.#where([name]) };
   }
 
@@ -227,6 +227,10 @@ function named(name: OptionName): NamedOption {
   const option = optionList.find(candidate => candidate.name === name);
   if (option === undefined) throw new Error(`Unreachable: option ${name}`);
   return option;
+}
+
+function isPathOption({ placeholder, secret }: NamedOption): boolean {
+  return placeholder === 'DIR' || (placeholder === 'FILE' && secret !== true);
 }
 
 function isFileKey(key: string): boolean {

@@ -108,6 +108,13 @@ export const OPTIONS = {
     group: 'Addresses',
     help: 'Name of this node in logs and metrics; without it the host name.',
   },
+  data: {
+    placeholder: 'DIR',
+    default: undefined,
+    parse: filePath,
+    group: 'Behaviour',
+    help: 'Folder for what is made at run time, made if missing. Without it, that ends with the process.',
+  },
   publicUrl: {
     placeholder: 'URL',
     default: undefined,

@@ -14,7 +14,8 @@ export interface ServedRule {
   readonly etag: string | undefined;
 }
 
-export function namespaceResource(namespace: Namespace): object {
+/** @param isDurable whether what is changed here outlives the process. */
+export function namespaceResource(namespace: Namespace, isDurable: boolean): object {
   return {
     id: formatApiPath({ namespace: namespace.name }),
     name: namespace.name,
@@ -24,6 +25,7 @@ export function namespaceResource(namespace: Namespace): object {
       hybridConnectionCount: namespace.size,
       createdAt: time(namespace.createdAtMs),
       definedBy: 'config-file',
+      changesAreKept: isDurable,
     },
   };
 }

@@ -59,13 +59,15 @@ export class ManagementApi {
   async #answer(request: ApiRequest): Promise<ApiAnswer> {
     const target = parseApiPath(request.path);
     if (target === undefined) return apiError('ResourceNotFound', UNKNOWN_PATH);
+    const { isDurable } = this.#deps.configuration;
     const methods = METHODS[target.kind];
     if (!methods.includes(request.method)) {
       const message = `Cannot ${request.method} this: it takes ${methods.join(', ')}`;
       return { ...apiError('MethodNotAllowed', message), allow: methods.join(', ') };
     }
     if (target.kind === 'namespaces') {
-      return { status: 200, body: { value: this.#deps.namespaces.all.map(namespaceResource) } };
+      const value = this.#deps.namespaces.all.map(one => namespaceResource(one, isDurable));
+      return { status: 200, body: { value } };
     }
     const namespace = this.#deps.namespaces.named(target.level.namespace);
     if (namespace === undefined) {
@@ -89,7 +91,10 @@ export class ManagementApi {
   ): Promise<ApiAnswer> {
     switch (target.kind) {
       case 'namespace':
-        return { status: 200, body: namespaceResource(namespace) };
+        return {
+          status: 200,
+          body: namespaceResource(namespace, this.#deps.configuration.isDurable),
+        };
       case 'hybridConnections':
         return this.#hybridConnections.list(namespace);
       case 'hybridConnection':

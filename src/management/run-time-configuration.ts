@@ -25,7 +25,7 @@ export interface RunTimeConfigurationDeps {
   readonly reportBug: (bug: unknown) => void;
 }
 
-/** Longest single wait for the next change; the store is asked whether it is still the same after it. */
+/** Longest single wait for a change of another process; after it the store is asked whether it is still the same. */
 const FEED_WAIT_MS = 10_000;
 const RETRY_DELAY_MS_MIN = 100;
 const RETRY_DELAY_MS_MAX = 2_000;
@@ -46,9 +46,11 @@ export class RunTimeConfiguration {
   #fault: string | undefined;
   #isStopped = false;
   #wake: () => void = () => {};
+  readonly #feedWaitMs: number;
 
   constructor(deps: RunTimeConfigurationDeps) {
     this.#deps = deps;
+    this.#feedWaitMs = deps.store.isShared ? FEED_WAIT_MS : Number.POSITIVE_INFINITY;
   }
 
   /** Applies what is stored and goes on following. Rejects with `StoreError` when it cannot be read. */
@@ -62,9 +64,9 @@ export class RunTimeConfiguration {
     return this.#fault;
   }
 
-  /** Where records are kept, for people. */
-  get storedIn(): string {
-    return this.#deps.store.shown;
+  /** Whether what is written outlives the process. */
+  get isDurable(): boolean {
+    return this.#deps.store.isDurable;
   }
 
   recordAt(key: RecordKey): RelayRecord | undefined {
@@ -99,9 +101,10 @@ export class RunTimeConfiguration {
     return 'contended';
   }
 
-  /** Safe to call twice. Does not close the store. */
+  /** Closes the store, too. Safe to call twice. */
   stop(): void {
     this.#isStopped = true;
+    this.#deps.store.close();
     this.#wake();
   }
 
@@ -153,7 +156,7 @@ export class RunTimeConfiguration {
     const changes =
       position === undefined
         ? 'position-lost'
-        : await this.#deps.store.changesAfter(position, FEED_WAIT_MS);
+        : await this.#deps.store.changesAfter(position, this.#feedWaitMs);
     if (this.#isStopped) return;
     if (changes === 'position-lost') await this.#takeSnapshot();
     else for (const change of changes) this.#applyChange(change);

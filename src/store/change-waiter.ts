@@ -14,9 +14,11 @@ export class ChangeWaiter {
   async wait(waitMs: number): Promise<void> {
     if (this.#isClosed) return;
     await new Promise<void>(resolve => {
-      const cancel = this.#clock.after(waitMs, () => this.changed());
+      const cancel = Number.isFinite(waitMs)
+        ? this.#clock.after(waitMs, () => this.changed())
+        : undefined;
       this.#waiting = () => {
-        cancel();
+        cancel?.();
         resolve();
       };
     });

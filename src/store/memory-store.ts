@@ -18,6 +18,8 @@ const START: Position = { incarnation: 'memory', number: 0, tag: '' };
 /** Records that end with the process: for `halfway dev`, and for tests. */
 export class MemoryStore implements RelayStore {
   readonly shown = 'memory';
+  readonly isDurable = false;
+  readonly isShared = false;
   readonly #waiter: ChangeWaiter;
   readonly #records = new Map<string, StoredRecord>();
   #feed: Change[] = [];

@@ -41,6 +41,8 @@ export interface RedisStoreOptions {
 /** Records that all nodes of a cluster share: one Lua script for each step, one stream as feed. */
 export class RedisStore implements RelayStore {
   readonly shown: string;
+  readonly isDurable = true;
+  readonly isShared = true;
   readonly #feed: RedisClient;
   readonly #keys: StoreKeys;
   readonly #scripts: ReturnType<typeof storeScripts>;

@@ -54,10 +54,14 @@ export interface PutGuard {
 export interface RelayStore {
   /** Where records are kept, for people; without secrets. */
   readonly shown: string;
+  /** Whether what is written outlives this process. */
+  readonly isDurable: boolean;
+  /** Whether other processes write here, too. */
+  readonly isShared: boolean;
   /** All records at one point of the feed. */
   snapshot(): Promise<Snapshot>;
   /**
-   * Changes behind a position, oldest first, perhaps not all; waits for one up to `waitMs`, then []. Only one call at
+   * Changes behind a position, oldest first, perhaps not all; waits for one up to `waitMs` (not infinite where others write), then []. Only one call at
    * a time. `position-lost`: the feed does not reach back so far, or has another history: take a snapshot.
    */
   changesAfter(position: Position, waitMs: number): Promise<readonly Change[] | 'position-lost'>;

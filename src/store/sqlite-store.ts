@@ -27,6 +27,8 @@ import { failed, numberIn, openSqliteFile, textIn, type SqliteFile } from './sql
 /** Records in a file of one node. Its calls block for the time of a disk write, which is under a millisecond. */
 export class SqliteStore implements RelayStore {
   readonly shown: string;
+  readonly isDurable = true;
+  readonly isShared = false;
   readonly #file: SqliteFile;
   readonly #sql: ReturnType<typeof statements>;
   readonly #waiter: ChangeWaiter;

@@ -1,6 +1,7 @@
 import { createHash, timingSafeEqual } from 'node:crypto';
 import type { HttpResponse, us_listen_socket } from 'uWebSockets.js';
 import { answerHealth, writeJson, type Readiness } from './health.ts';
+import { addManagementRoutes, type ManagementRoutesOptions } from './management-routes.ts';
 import { LISTEN_EXCLUSIVE, uWS } from './uws.ts';
 
 export interface AdminPortOptions {
@@ -11,6 +12,7 @@ export interface AdminPortOptions {
   readonly readiness: () => Readiness;
   readonly metrics: () => Promise<{ readonly text: string; readonly contentType: string }>;
   readonly status: () => { readonly html: string; readonly json: unknown };
+  readonly manage: ManagementRoutesOptions['handle'];
   readonly reportBug: (bug: unknown) => void;
 }
 
@@ -19,7 +21,7 @@ export interface AdminPort {
   close(): void;
 }
 
-/** Opens the admin port: metrics, health and status. Undefined when the address cannot be had. */
+/** Opens the admin port: metrics, health, status and management. Undefined when the address cannot be had. */
 export async function openAdminPort(options: AdminPortOptions): Promise<AdminPort | undefined> {
   const app = uWS.App();
   app.get('/healthz', response => void answerHealth('healthz', response, options.readiness));
@@ -48,9 +50,16 @@ export async function openAdminPort(options: AdminPortOptions): Promise<AdminPor
       .writeHeader('Cache-Control', 'no-store')
       .end(html);
   });
+  addManagementRoutes(app, {
+    isAllowed: authorization => isAllowed(authorization, options.token),
+    deny,
+    isTokenAsked: options.token !== undefined,
+    handle: options.manage,
+    reportBug: options.reportBug,
+  });
   app.any('/*', response =>
     writeJson(response, '404 Not Found', {
-      error: 'Not found; this port has /healthz, /readyz, /metrics and /status',
+      error: 'Not found; this port has /healthz, /readyz, /metrics, /status and /api/namespaces',
     }),
   );
   const socket = await new Promise<us_listen_socket | false>(resolve => {
