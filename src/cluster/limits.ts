@@ -28,6 +28,10 @@ export const NODES_MAX = 256;
 export const REMOTE_ROWS_MAX = 1_000_000;
 /** Listeners of one node; further claims are refused with `node-full`. */
 export const OWN_ROWS_MAX = 200_000;
+/** Claims under way at the coordinator; further ones wait for their turn. */
+export const CLAIMS_IN_FLIGHT_MAX = 128;
+/** Claims that wait for their turn; further ones are granted by memory, as if the coordinator were away. */
+export const CLAIMS_WAITING_MAX = 10_000;
 /** Releases that wait for the coordinator's return; beyond it all of our rows are compared instead. */
 export const RELEASES_WAITING_MAX = 10_000;
 /** Rows in one write, so that no script holds Redis up. */

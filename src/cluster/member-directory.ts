@@ -5,7 +5,12 @@ import { DirectoryView } from './directory-view.ts';
 import { FeedFollower } from './feed-follower.ts';
 import { DirectoryHealth } from './health.ts';
 import { Lease } from './lease.ts';
-import { SUSPICIONS_MAX, type DirectoryTimes } from './limits.ts';
+import {
+  CLAIMS_IN_FLIGHT_MAX,
+  CLAIMS_WAITING_MAX,
+  SUSPICIONS_MAX,
+  type DirectoryTimes,
+} from './limits.ts';
 import type {
   ClaimResult,
   DegradedReason,
@@ -23,6 +28,7 @@ import type {
 import { ListenerIndex } from './listener-index.ts';
 import { OwnListeners } from './own-listeners.ts';
 import { isNodeId } from './records.ts';
+import { Turnstile } from './turnstile.ts';
 
 export interface MemberDirectoryDeps {
   readonly coordinator: Coordinator;
@@ -52,6 +58,10 @@ export class MemberDirectory implements ListenerDirectory {
   readonly #own: OwnListeners;
   readonly #view: DirectoryView;
   readonly #follower: FeedFollower;
+  readonly #claims = new Turnstile({
+    insideMax: CLAIMS_IN_FLIGHT_MAX,
+    waitingMax: CLAIMS_WAITING_MAX,
+  });
   readonly #suspicions = new Map<string, Promise<SuspicionResult>>();
   #cancelBeat: CancelTimer | undefined;
   #isBeating = false;
@@ -129,10 +139,13 @@ export class MemberDirectory implements ListenerDirectory {
   ): Promise<ClaimResult> {
     if (this.#own.isFull) return { type: 'node-full' };
     const placed = this.#own.begin(claim);
-    const { holder } = this.#lease;
-    if (this.#lease.isHeld && this.#coordinator.isUp) {
+    if (this.#lease.isHeld && this.#coordinator.isUp && !this.#claims.isFull) {
+      let { holder } = this.#lease;
       const result = await this.#try(() =>
-        this.#own.step(() => this.#coordinator.claim(holder, placed, listenersMax)),
+        this.#claims.pass(async () => {
+          holder = this.#lease.holder;
+          return this.#own.step(() => this.#coordinator.claim(holder, placed, listenersMax));
+        }),
       );
       if (result === 'quota-reached') {
         this.#own.abandon(claim.key);

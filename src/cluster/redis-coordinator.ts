@@ -27,6 +27,7 @@ import {
   formatPosition,
   parseFeed,
   parseRenewal,
+  parseRows,
   parseRowsPage,
   parseState,
   texts,
@@ -242,10 +243,9 @@ export class RedisCoordinator implements Coordinator {
 
   async collect(garbage: Holder): Promise<boolean> {
     return this.#step(async () => {
-      const page = parseRowsPage(
-        await this.#redis.call('HSCAN', [this.#rows(garbage), '0', 'COUNT', ROWS_PER_WRITE_MAX]),
-      );
-      const rows = page.placed;
+      // Not HSCAN from the start: where most is deleted already, its first page is empty for ever.
+      const args = [this.#rows(garbage), ROWS_PER_WRITE_MAX, 'WITHVALUES'];
+      const rows = parseRows(await this.#redis.call('HRANDFIELD', args));
       const left = await this.#scripts.collectGarbage(
         [this.#keys.garbage, this.#rows(garbage), ...rows.map(row => this.#listeners(row))],
         [owner(garbage).join(' '), ...rows.map(row => row.key)],
@@ -338,7 +338,7 @@ export class RedisCoordinator implements Coordinator {
       case 'NOPERM':
       case 'NOAUTH':
       case 'WRONGPASS':
-        return `${at} refuses our user: it needs the commands EVAL, EVALSHA, INFO, TYPE, HMGET, HSCAN and XREAD and those within the scripts, on keys {${this.#prefix}}:* (${error.message})`;
+        return `${at} refuses our user: it needs the commands EVAL, EVALSHA, INFO, TYPE, HMGET, HSCAN, HRANDFIELD and XREAD and those within the scripts, on keys {${this.#prefix}}:* (${error.message})`;
       default:
         return `${at} refused a step: ${error.message}`;
     }

@@ -99,22 +99,20 @@ export function parseState(answer: unknown): CoordinatorState | undefined {
   };
 }
 
-/** A page of HSCAN. `placed` are those of its rows that can be read. */
-export function parseRowsPage(
-  answer: unknown,
-): RowsPage & { readonly placed: readonly PlacedRow[] } {
+/** A page of HSCAN. */
+export function parseRowsPage(answer: unknown): RowsPage {
   const [cursor, fields] = list(answer);
-  const rows = pairs(fields).map(([key, stored]): StoredRow => {
-    const { part, text } = parseStored(stored);
-    return { key, part, text };
-  });
-  const placed = rows.map(({ key, part, text: row }): PlacedRow => {
-    // What is not ours has no place in any quota; a key that cannot exist stands for it.
-    const { namespace = '', hybridConnection = '' } = parseRow(key, row) ?? {};
-    return { key, part, text: row, namespace, hybridConnection };
-  });
   const next = asText(cursor);
-  return { rows, placed, next: next === '0' || next === '' ? undefined : next };
+  return { rows: parseRows(fields), next: next === '0' || next === '' ? undefined : next };
+}
+
+/** [row key, `part row`, …] of a hash of rows. A row that is not ours has no place: its names are ''. */
+export function parseRows(fields: unknown): readonly PlacedRow[] {
+  return pairs(fields).map(([key, stored]): PlacedRow => {
+    const { part, text } = parseStored(stored);
+    const { namespace = '', hybridConnection = '' } = parseRow(key, text) ?? {};
+    return { key, part, text, namespace, hybridConnection };
+  });
 }
 
 /** Entries of XREAD on one stream; none when it waited in vain. */

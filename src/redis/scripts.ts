@@ -14,14 +14,26 @@ export function scriptLoader(client: RedisClient): (file: URL) => RunScript {
   return file => {
     const text = readFileSync(file, 'utf8');
     const sha = createHash('sha1').update(text).digest('hex');
-    return async (keys, args) => {
+    let first: Promise<unknown> | undefined;
+    const run: RunScript = async (keys, args) => {
       const rest = [keys.length, ...keys, ...args];
       try {
         return await client.call('EVALSHA', [sha, ...rest]);
       } catch (error) {
         if (!(error instanceof RedisReplyError) || error.code !== 'NOSCRIPT') throw error;
-        return client.call('EVAL', [text, ...rest]);
+        // In full once, for all that find it missing at the same time; the others wait for the hash.
+        if (first !== undefined) {
+          await first.catch(() => undefined);
+          return run(keys, args);
+        }
+        first = client.call('EVAL', [text, ...rest]);
+        try {
+          return await first;
+        } finally {
+          first = undefined;
+        }
       }
     };
+    return run;
   };
 }

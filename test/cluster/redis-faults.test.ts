@@ -15,7 +15,7 @@ import { startRedis, startRedisCluster, startSentinel } from '../support/redis.t
 import { startTcpProxy } from '../support/tcp-proxy.ts';
 import { until } from '../support/within.ts';
 
-const MANY = { listenersMax: 1_000 };
+const MANY = { listenersMax: 10_000 };
 const PATIENCE_MS = 15_000;
 const KEYS = directoryKeys('halfway');
 
@@ -228,7 +228,7 @@ describe('a directory', () => {
     await using redis = await startRedis();
     await using a = open(redis.url, 'a');
     await a.directory.join();
-    await Promise.all(Array.from({ length: 300 }, () => a.directory.claim(aListener(), MANY)));
+    await Promise.all(Array.from({ length: 3_000 }, () => a.directory.claim(aListener(), MANY)));
     await using b = open(redis.url, 'b');
     await b.directory.join();
     await a.directory.leave();

@@ -167,6 +167,7 @@ async function run(
 ): Promise<ChildProcess> {
   const child = spawn('redis-server', args, { stdio: ['ignore', 'pipe', 'inherit'] });
   running.add(child);
+  endWith(child);
   child.once('exit', () => running.delete(child));
   const lines = createInterface({ input: child.stdout });
   const ready = new Promise<void>((resolve, reject) => {
@@ -179,6 +180,16 @@ async function run(
   });
   await within('redis-server starts', ready);
   return child;
+}
+
+/** Ends the server when this process is killed and can do nothing any more: its pipe closes. */
+function endWith(child: ChildProcess): void {
+  const script = 'cat > /dev/null; kill -9 "$0"';
+  const watch = spawn('sh', ['-c', script, String(child.pid)], {
+    stdio: ['pipe', 'ignore', 'ignore'],
+  });
+  watch.unref();
+  child.once('exit', () => watch.kill('SIGKILL'));
 }
 
 async function end(child: ChildProcess): Promise<void> {
