@@ -66,10 +66,18 @@ export type RelayOptions = Readonly<Partial<Record<OptionName, string | number |
 /** A whole server in this process on ports of its own. `options` are config options by their names. */
 export async function startRelay(
   options: RelayOptions = {},
-  deps: { readonly clock?: Clock; readonly namespaces?: readonly NamespaceDescription[] } = {},
+  deps: {
+    readonly clock?: Clock;
+    readonly namespaces?: readonly NamespaceDescription[];
+    readonly adminToken?: string;
+  } = {},
 ): Promise<TestRelay> {
   const log = new MemoryLog();
-  const config: Config = { ...baseConfig(options), namespaces: deps.namespaces ?? [NAMESPACE] };
+  const config: Config = {
+    ...baseConfig(options),
+    namespaces: deps.namespaces ?? [NAMESPACE],
+    adminToken: deps.adminToken,
+  };
   const server = await startServer(config, {
     log,
     ...(deps.clock === undefined ? {} : { clock: deps.clock }),
