@@ -63,6 +63,8 @@ export class ControlChannel {
   readonly #pending = new Set<Pending>();
   #state: State = { phase: 'idle' };
   #cancelExpiry: CancelTimer = () => {};
+  /** Set while it takes nothing new and only waits for what it holds: how it ends then. */
+  #endWhenSettled: (() => void) | undefined;
   /** Why we closed it, when it was we who did. */
   #closing: DisconnectReason | undefined;
 
@@ -89,6 +91,7 @@ export class ControlChannel {
   /** False: too much waits on this channel already, or it is closing; nothing was sent. */
   offer(pending: Pending, text: string, body?: Uint8Array): boolean {
     if (this.#state.phase === 'closed' || this.#closing !== undefined) return false;
+    if (this.#endWhenSettled !== undefined) return false;
     if (!this.#socket.send(text, body)) return false;
     this.#pending.add(pending);
     return true;
@@ -96,6 +99,7 @@ export class ControlChannel {
 
   settled(pending: Pending): void {
     this.#pending.delete(pending);
+    if (this.#pending.size === 0) this.#endWhenSettled?.();
   }
 
   /** One whole text message from the listener. */
@@ -145,6 +149,12 @@ export class ControlChannel {
     if (this.#state.phase === 'closed' || this.#closing !== undefined) return;
     this.#closing = reason;
     this.#socket.close(code, closeReason(text));
+  }
+
+  /** Takes nothing new, and closes like `end` as soon as nothing is outstanding: answers come back on this channel. */
+  endWhenSettled(reason: DisconnectReason, code: number, text: string): void {
+    this.#endWhenSettled = () => this.end(reason, code, text);
+    if (this.#pending.size === 0) this.#endWhenSettled();
   }
 
   /** The socket is gone; 1006 without a Close frame. */
