@@ -120,7 +120,8 @@ export async function startServer(
       bodyBufferBytesMax: config.bodyBufferBytesMax,
       bodyIdleTimeoutMs: config.requestTimeoutMs,
       disarmTimeout: dataPlane.disarmTimeout,
-      reserved: (segment, response) => answerHealth(segment.slice(1), response, readiness),
+      reserved: (segment, response, isHead) =>
+        answerHealth(segment.slice(1), response, readiness, isHead),
     },
   };
 

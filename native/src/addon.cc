@@ -5,6 +5,7 @@
 
 #include "plane.h"
 
+#include <algorithm>
 #include <memory>
 #include <node.h>
 #include <uv.h>
@@ -317,7 +318,7 @@ void write_frame(Info info) {
   if (leg == nullptr) return info.GetReturnValue().Set(0);
   const Bytes payload(info[2]);
   const uint64_t total = info[3]->IsNumber() ? size_at(info, 3) : payload.length;
-  const auto firstByte = static_cast<uint8_t>(number_at(info, 1));
+  const auto firstByte = static_cast<uint8_t>(size_at(info, 1) & 0xff);
   if (leg->outRemaining != 0 && (firstByte & 0x08) == 0) return fail(info, "Cannot write a frame: the last one has not ended");
   if (total < payload.length) return fail(info, "Cannot write a frame: totalBytes is less than its payload");
   if ((firstByte & 0x08) != 0 && (total > kControlBytesMax || total != payload.length || leg->outRemaining != 0)) {
@@ -349,7 +350,7 @@ void close(Info info) {
   Leg *leg = leg_at(info, 0);
   if (leg == nullptr) return;
   const Bytes reason(info[2]);
-  Plane::instance().close(*leg, static_cast<int>(number_at(info, 1)), reason.data, reason.length);
+  Plane::instance().close(*leg, static_cast<int>(size_at(info, 1) & 0xffff), reason.data, reason.length);
 }
 
 void end(Info info) {
@@ -398,8 +399,8 @@ void configure(Info info) {
   options.lingerMs = number_at(info, 0);
   options.stallMs = number_at(info, 1);
   options.parkedBytesMax = number_at(info, 2);
-  options.lostCode = static_cast<int>(number_at(info, 3));
-  options.keepAliveSeconds = static_cast<int>(number_at(info, 4));
+  options.lostCode = static_cast<int>(size_at(info, 3) & 0xffff);
+  options.keepAliveSeconds = static_cast<int>(std::min<uint64_t>(size_at(info, 4), 32'767)); // TCP's own limit
 }
 
 /** (nowMs) */

@@ -58,6 +58,8 @@ export class ControlChannel implements ReachableListener {
   readonly #pending = new Set<Pending>();
   #state: State = { phase: 'idle' };
   #cancelExpiry: CancelTimer = () => {};
+  /** Set while it takes nothing new and only waits for what it holds: how it ends then. */
+  #endWhenSettled: (() => void) | undefined;
   /** Why we closed it, when it was we who did. */
   #closing: DisconnectReason | undefined;
 
@@ -84,6 +86,7 @@ export class ControlChannel implements ReachableListener {
   /** False: too much waits on this channel already, or it is closing; nothing was sent. */
   offer(pending: Pending, text: string, body?: Uint8Array): boolean {
     if (this.#state.phase === 'closed' || this.#closing !== undefined) return false;
+    if (this.#endWhenSettled !== undefined) return false;
     if (!this.#socket.send(text, body)) return false;
     this.#pending.add(pending);
     return true;
@@ -91,6 +94,7 @@ export class ControlChannel implements ReachableListener {
 
   settled(pending: Pending): void {
     this.#pending.delete(pending);
+    if (this.#pending.size === 0) this.#endWhenSettled?.();
   }
 
   /** One whole text message from the listener. */
@@ -140,6 +144,12 @@ export class ControlChannel implements ReachableListener {
     if (this.#state.phase === 'closed' || this.#closing !== undefined) return;
     this.#closing = reason;
     this.#socket.close(code, closeReason(text));
+  }
+
+  /** Takes nothing new, and closes like `end` as soon as nothing is outstanding: answers come back on this channel. */
+  endWhenSettled(reason: DisconnectReason, code: number, text: string): void {
+    this.#endWhenSettled = () => this.end(reason, code, text);
+    if (this.#pending.size === 0) this.#endWhenSettled();
   }
 
   /** The socket is gone; 1006 without a Close frame. */

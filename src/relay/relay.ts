@@ -365,12 +365,12 @@ export class Relay {
     this.#isDraining = true;
   }
 
-  /** Asks listeners to reconnect elsewhere, one after another over `spreadMs`. */
+  /** Asks listeners to reconnect elsewhere, one after another over `spreadMs`, each once its answers are out. */
   moveListeners(spreadMs: number): void {
     const listeners = [...this.#listeners];
     for (const [index, listener] of listeners.entries()) {
       this.#deps.clock.after((spreadMs * index) / listeners.length, () =>
-        listener.end('draining', 1001, 'The relay is shutting down; connect again'),
+        listener.endWhenSettled('draining', 1001, 'The relay is shutting down; connect again'),
       );
     }
   }

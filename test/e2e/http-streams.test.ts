@@ -160,7 +160,7 @@ describe.each(DATA_PLANES)('over %s', dataPlane => {
   });
 });
 
-// What the fallback over whole messages does instead is in http-fallback.test.ts.
+// What the fallback over whole messages does instead is in http-library-listeners.test.ts.
 describe.each(DATA_PLANES.filter(plane => plane === 'native'))('over %s alone', dataPlane => {
   test('server-sent events arrive one by one', async () => {
     await using relay = await startRelay({ dataPlane });

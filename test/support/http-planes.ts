@@ -1,10 +1,6 @@
-import { loadNativePlane } from '../../src/transports/native-plane.ts';
+import { HAS_NATIVE } from './data-planes.ts';
 
-/**
- * The data planes that the shared suites run on. The native one is left out where it is not built: then the relay runs
- * without it as well.
- */
-export const DATA_PLANES: readonly ('messages' | 'native')[] =
-  process.env['ONLY_MESSAGES'] === undefined && 'plane' in loadNativePlane()
-    ? ['messages', 'native']
-    : ['messages'];
+/** The data planes that the shared suites run on, the native one only where it is built. */
+export const DATA_PLANES: readonly ('native' | 'messages')[] = HAS_NATIVE
+  ? ['native', 'messages']
+  : ['messages'];

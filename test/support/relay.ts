@@ -109,11 +109,12 @@ export async function startRelay(
 }
 
 function baseConfig(options: RelayOptions): Config {
-  const flags = { port: 0, adminPort: 0, autoCreate: false, ...options };
+  const { adminToken, ...others } = options;
+  const flags = { port: 0, adminPort: 0, autoCreate: false, ...others };
   const loaded = loadConfig({
     purpose: 'dev',
     flags: Object.fromEntries(Object.entries(flags).map(([name, value]) => [name, String(value)])),
-    env: {},
+    env: adminToken === undefined ? {} : { HALFWAY_ADMIN_TOKEN: String(adminToken) },
     readFile: path => {
       throw new Error(`Unexpected read of ${path}`);
     },
