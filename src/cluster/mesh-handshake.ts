@@ -24,6 +24,7 @@ import {
   type VersionRange,
 } from '../protocol/mesh-frames.ts';
 import { isSameProof, type MeshKeys } from './mesh-credentials.ts';
+import type { MeshRefusal } from './mesh-refusals.ts';
 import type { HandshakeEnd, RecordSocket } from './record-socket.ts';
 
 /** One life of a node: `nodeId` may be used again by a later process, which has another epoch. */
@@ -109,13 +110,19 @@ export async function dialHandshake(
   return { peer };
 }
 
-/** Is dialled: `hello` has been read. `knownEpoch`: of a node, as far as it is known here. */
+/**
+ * Is dialled: `hello` has been read. `knownEpoch`: of a node, as far as it is known here. `noRoom`: why a
+ * member cannot have its link now.
+ */
 export async function acceptHandshake(
   records: RecordSocket,
   hello: MeshRecord,
-  deps: HandshakeDeps & { readonly knownEpoch: (nodeId: string) => string | undefined },
+  deps: HandshakeDeps & {
+    readonly knownEpoch: (nodeId: string) => string | undefined;
+    readonly noRoom: (nodeId: string) => MeshRefusal | undefined;
+  },
 ): Promise<HandshakeOutcome> {
-  const { keys, versions, us, knownEpoch } = deps;
+  const { keys, versions, us, knownEpoch, noRoom } = deps;
   const said = parseHello(parseJsonRecord(hello.payload));
   if (said === undefined) return { ended: records.refuse('malformed') };
   const { nodeId, epoch } = said;
@@ -142,6 +149,8 @@ export async function acceptHandshake(
   if (!isSameProcess(said.wanted.epoch, us.epoch)) {
     return { ended: records.refuse('wrong-process', `of ${us.nodeId}`), nodeId };
   }
+  const obstacle = noRoom(nodeId);
+  if (obstacle !== undefined) return { ended: records.refuse(obstacle), nodeId };
   records.send('welcome', keys.proof(records.socket, DIALLED_LABEL, hello.payload, challenge));
   return { peer: { nodeId, epoch, version } };
 }

@@ -23,6 +23,7 @@ import {
   type MeshOptions,
   type MeshStats,
 } from './mesh-options.ts';
+import type { MeshRefusal } from './mesh-refusals.ts';
 import type { MeshStream } from './mesh-stream.ts';
 import { MeshStreams } from './mesh-streams.ts';
 import { WireCounters, type MeshReply } from './mesh-wire.ts';
@@ -30,6 +31,7 @@ import { RecordSocket, type HandshakeEnd } from './record-socket.ts';
 
 /** A stranger's refusal is told once in this time for each reason: a port scan must not fill the log. */
 const STRANGER_WARNING_INTERVAL_MS = 10_000;
+const TOO_MANY_LINKS: HandshakeEnd = { reason: 'links-max', by: 'us' };
 
 /**
  * This node's place among the others: a link to each that the directory names, and streams. `start` it
@@ -76,7 +78,7 @@ export class Mesh {
       { clock, keys: this.#keys, limits: this.#limits },
       {
         arrived: (records, first) => this.#arrived(records, first),
-        refused: (end, address) => this.#refusedStranger(end, { address }),
+        refused: (end, address) => this.#refused(end, { address }),
         failed: error => log.error({ err: error }, 'mesh port cannot accept'),
         bug: bug => handlers.bug(bug),
       },
@@ -167,7 +169,11 @@ export class Mesh {
       if (node.nodeId !== this.#deps.nodeId) known.set(node.nodeId, node);
     }
     this.#known = known;
-    for (const node of known.values()) this.#linkTo(node.nodeId)?.know(node);
+    for (const node of known.values()) {
+      const link = this.#linkTo(node.nodeId);
+      if (link === undefined) this.#refused(TOO_MANY_LINKS, { address: node.meshAddress });
+      link?.know(node);
+    }
     for (const link of this.#links.values()) {
       if (known.has(link.nodeId)) continue;
       link.know(undefined);
@@ -178,7 +184,7 @@ export class Mesh {
   #linkTo(nodeId: string): MeshLink | undefined {
     const existing = this.#links.get(nodeId);
     if (existing !== undefined) return existing;
-    if (this.#links.size >= this.#limits.linksMax) return undefined;
+    if (this.#noRoomFor(nodeId) !== undefined) return undefined;
     const { clock, handlers, log, meter, random } = this.#deps;
     const link: MeshLink = new MeshLink(
       nodeId,
@@ -252,35 +258,38 @@ export class Mesh {
     const address = records.socket.remoteAddress;
     if (first.type === 'stream') {
       const reason = this.#streams.accept(records, first);
-      if (reason !== undefined) this.#refusedStranger({ reason, by: 'us' }, { address });
+      if (reason !== undefined) this.#refused({ reason, by: 'us' }, { address });
       return;
     }
     if (this.#isClosed || first.type !== 'hello') {
       const end = records.refuse(this.#isClosed ? 'closing' : 'out-of-turn');
-      this.#refusedStranger(end, { address });
+      this.#refused(end, { address });
       return;
     }
     const outcome = await acceptHandshake(records, first, {
       ...this.#handshakeDeps(),
       knownEpoch: nodeId => this.#known.get(nodeId)?.epoch,
+      noRoom: nodeId => this.#noRoomFor(nodeId),
     });
     if ('peer' in outcome) {
       this.#joined(records, outcome.peer);
       return;
     }
     if (!records.isRefused) records.socket.destroy();
-    this.#refusedStranger(outcome.ended, { address, node: outcome.nodeId });
+    this.#refused(outcome.ended, { address, node: outcome.nodeId });
   }
 
   #joined(records: RecordSocket, peer: LinkPeer): void {
     // It may come before the directory names it: its proof is enough.
     const link = this.#isClosed ? undefined : this.#linkTo(peer.nodeId);
-    if (link === undefined) {
-      const end = records.refuse(this.#isClosed ? 'closing' : 'links-max');
-      this.#refusedStranger(end, { address: records.socket.remoteAddress, node: peer.nodeId });
-      return;
-    }
-    link.open({ socket: records.socket, rest: records.release(), peer });
+    if (link === undefined) records.socket.destroy();
+    else link.open({ socket: records.socket, rest: records.release(), peer });
+  }
+
+  #noRoomFor(nodeId: string): MeshRefusal | undefined {
+    if (this.#isClosed) return 'closing';
+    const isFull = this.#links.size >= this.#limits.linksMax;
+    return isFull && !this.#links.has(nodeId) ? 'links-max' : undefined;
   }
 
   #handshakeDeps(): HandshakeDeps {
@@ -289,7 +298,7 @@ export class Mesh {
     return { keys: this.#keys, versions, us: { nodeId, epoch: epoch() } };
   }
 
-  #refusedStranger(
+  #refused(
     end: HandshakeEnd,
     who: { readonly address: string | undefined; readonly node?: string | undefined },
   ): void {
@@ -301,7 +310,7 @@ export class Mesh {
     const { reason, by, detail } = end;
     log[isNews ? 'warn' : 'debug'](
       { event: 'MeshConnectionRefused', reason, by, detail, ...who },
-      'connection to the mesh port refused',
+      'mesh connection refused',
     );
   }
 

@@ -1,6 +1,10 @@
 import { describe, expect, test } from 'vitest';
+import { MeshLink } from '../../src/cluster/mesh-link.ts';
+import { MESH_DEFAULTS } from '../../src/cluster/mesh-options.ts';
+import { WireCounters } from '../../src/cluster/mesh-wire.ts';
 import { MESH_MESSAGE_BYTES_MAX, type MeshMessage } from '../../src/protocol/mesh-frames.ts';
 import { meshHeadOf, meshMessage } from '../../src/protocol/mesh-messages.ts';
+import { FakeClock } from '../support/fake-clock.ts';
 import { startFaultProxy, type FaultProxy } from '../support/fault-proxy.ts';
 import {
   introduce,
@@ -349,6 +353,60 @@ describe('what the directory says', () => {
   });
 });
 
+describe('MeshLink', () => {
+  const node = { nodeId: 'b', epoch: 'life-of-b.1', meshAddress: '192.0.2.1:1' };
+
+  test('waits longer and longer between attempts, up to the longest wait', async () => {
+    const { clock, link, dials } = lonelyLink({ dials: true });
+    link.know(node);
+    const waits: number[] = [];
+    for (let attempt = 0; attempt < 9; attempt += 1) {
+      const startedAtMs = clock.nowMs();
+      while (dials.length === attempt) clock.advance(1);
+      waits.push(clock.nowMs() - startedAtMs);
+      await new Promise(resolve => void setImmediate(resolve));
+    }
+    expect(waits).toEqual([1, 100, 200, 400, 800, 1_600, 3_200, 5_000, 5_000]);
+    link.close('closing');
+    expect(clock.pendingTasks).toBe(0);
+  });
+
+  test('that waits to be dialled in vain says so once', () => {
+    const { clock, link, dials, warnings } = lonelyLink({ dials: false });
+    link.know(node);
+    clock.advance(9_999);
+    expect(warnings).toEqual([]);
+    clock.advance(100_000);
+    expect(warnings).toEqual([
+      'mesh link missing: that node should dial this one; can it reach our advertised address?',
+    ]);
+    expect(dials).toEqual([]);
+  });
+
+  test('no longer dials a node that the directory has forgotten', () => {
+    const { clock, link, dials } = lonelyLink({ dials: true });
+    link.know(node);
+    link.know(undefined);
+    clock.advance(100_000);
+    expect(dials).toEqual([]);
+  });
+});
+
+describe('a mesh with as many links as it may have', () => {
+  test('refuses another, and says why', async () => {
+    await using a = await startMeshNode({ nodeId: 'a' });
+    await using b = await startMeshNode({ nodeId: 'b' });
+    await using c = await startMeshNode({ nodeId: 'c', limits: { linksMax: 1 } });
+    a.list.set([c.node()]);
+    expect(await c.events.next()).toBe('up a');
+    b.list.set([c.node()]);
+    await b.logged('MeshLinkRefused', 'links-max');
+    await c.logged('MeshConnectionRefused', 'links-max');
+    c.list.set([a.node(), b.node()]);
+    expect(c.mesh.links()).toHaveLength(1);
+  });
+});
+
 describe('close()', () => {
   test('says goodbye, sends what is queued, and is safe to call twice', async () => {
     await using pair = await startPair();
@@ -371,6 +429,34 @@ describe('close()', () => {
 
 function settled(id: string): MeshMessage {
   return meshMessage('settled', { id });
+}
+
+const nothing = (): void => {};
+
+/** A link that reaches nobody, and time that stands still. */
+function lonelyLink(options: { readonly dials: boolean }) {
+  const clock = new FakeClock();
+  const dials: string[] = [];
+  const warnings: string[] = [];
+  const log = { debug: nothing, info: nothing, error: nothing };
+  const link = new MeshLink('b', options, {
+    clock,
+    random: { uuid: () => '', secretHex: () => '', below: () => 0 },
+    log: { ...log, warn: (_fields, message) => warnings.push(message) },
+    limits: MESH_DEFAULTS,
+    counters: new WireCounters(),
+    dial: node => {
+      dials.push(node.meshAddress);
+      return Promise.resolve({ ended: { reason: 'unreachable', by: 'us' } });
+    },
+    onMessage: nothing,
+    onDrained: nothing,
+    onRoundTrip: nothing,
+    onUp: nothing,
+    onDown: nothing,
+    onRefused: nothing,
+  });
+  return { clock, link, dials, warnings };
 }
 
 /** Nodes `a` and `b`, linked through a proxy: `a` dials, so "to-target" is from a to b. */
