@@ -1,8 +1,20 @@
-// Builds dist/ from src/: TypeScript by tsc, everything else copied as it is.
+// Builds dist/ from src/: TypeScript by tsc, everything else copied as it is. Built aside and moved into place when
+// it is whole: a build that fails leaves the old one, and a program that runs from it finds its files until the end.
 import { execFileSync } from 'node:child_process';
-import { chmodSync, cpSync, rmSync } from 'node:fs';
+import { chmodSync, cpSync, renameSync, rmSync } from 'node:fs';
 
-rmSync('dist', { recursive: true, force: true });
-execFileSync('node_modules/.bin/tsc', ['-p', 'src'], { stdio: 'inherit' });
-cpSync('src', 'dist', { recursive: true, filter: path => !/\.ts$|tsconfig\.json$/.test(path) });
-chmodSync('dist/main.js', 0o755);
+const ASIDE = 'dist.new';
+const OLD = 'dist.old';
+
+rmSync(ASIDE, { recursive: true, force: true });
+execFileSync('node_modules/.bin/tsc', ['-p', 'src', '--outDir', ASIDE, '--noEmitOnError'], { stdio: 'inherit' });
+cpSync('src', ASIDE, { recursive: true, filter: path => !/\.ts$|tsconfig\.json$/.test(path) });
+chmodSync(`${ASIDE}/main.js`, 0o755);
+rmSync(OLD, { recursive: true, force: true });
+try {
+  renameSync('dist', OLD);
+} catch (error) {
+  if (error.code !== 'ENOENT') throw error;
+}
+renameSync(ASIDE, 'dist');
+rmSync(OLD, { recursive: true, force: true });
