@@ -206,7 +206,7 @@ export async function redisDirectories(
     },
     erase: async () => {
       const found = await redis.admin.keys(`{${keyPrefix}}:*`);
-      await redis.admin.del(...found);
+      if (found.length > 0) await redis.admin.del(...found);
     },
     [Symbol.asyncDispose]: () => disposables.dispose(),
   };
