@@ -276,6 +276,17 @@ void attach(Info info) {
   info.GetReturnValue().Set(leg == nullptr ? 0 : plane.handle_of(*leg));
 }
 
+/** (fd, head) */
+void adopt(Info info) {
+  Plane &plane = Plane::instance();
+  if (!info[0]->IsInt32() || !info[1]->IsUint8Array()) {
+    return fail(info, "Cannot adopt: it takes a descriptor, and the bytes that were read of it");
+  }
+  const Bytes head(info[1]);
+  const Leg *leg = plane.adopt(info[0].As<v8::Int32>()->Value(), head.data, head.length);
+  info.GetReturnValue().Set(leg == nullptr ? 0 : plane.handle_of(*leg));
+}
+
 void splice(Info info) {
   Plane &plane = Plane::instance();
   if (!info[2]->IsFloat64Array() || info[2].As<Float64Array>()->Length() < 4 || !info[3]->IsFunction()) {
@@ -375,10 +386,10 @@ void stats(Info info) {
   const Totals &total = plane.totals;
   const auto d = [](uint64_t value) { return static_cast<double>(value); };
   const auto cause = [&](Cause which) { return d(total.ends[static_cast<size_t>(which)]); };
-  return_numbers(info, {d(now.legs), d(now.parked), d(now.splices), d(now.paused), d(now.queuedBytes), d(now.heldBytes),
-                        d(total.attached), d(total.spliced), d(total.pauses), d(total.lingered), cause(Cause::close),
-                        cause(Cause::lost), cause(Cause::protocolError), cause(Cause::tooBig), cause(Cause::stalled),
-                        cause(Cause::closedByUs), cause(Cause::pairEnded)});
+  return_numbers(info, {d(now.legs), d(now.raw), d(now.parked), d(now.splices), d(now.paused), d(now.queuedBytes), d(now.heldBytes),
+                        d(total.attached), d(total.adopted), d(total.spliced), d(total.pauses), d(total.lingered),
+                        cause(Cause::close), cause(Cause::lost), cause(Cause::protocolError), cause(Cause::tooBig),
+                        cause(Cause::stalled), cause(Cause::closedByUs), cause(Cause::pairEnded)});
 }
 
 /** (leg) → state, paused, queued, held, bytes, frames; undefined when it is gone. */
@@ -429,6 +440,7 @@ NODE_MODULE_INIT(/* exports, module, context */) {
   NODE_SET_METHOD(exports, "load", halfway::load);
   NODE_SET_METHOD(exports, "hook", halfway::hook);
   NODE_SET_METHOD(exports, "attach", halfway::attach);
+  NODE_SET_METHOD(exports, "adopt", halfway::adopt);
   NODE_SET_METHOD(exports, "splice", halfway::splice);
   NODE_SET_METHOD(exports, "deliver", halfway::deliver);
   NODE_SET_METHOD(exports, "pause", halfway::pause);

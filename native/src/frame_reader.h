@@ -1,4 +1,5 @@
-// One direction of WebSocket frames as they come from a client: a state machine over bytes that may be cut anywhere.
+// One direction of WebSocket frames as they come from a client, or unmasked from another node: a state machine over
+// bytes that may be cut anywhere.
 // RFC 6455 section 5; the same rules in TypeScript are in src/protocol/frame-relay.ts, which the tests compare.
 #pragma once
 
@@ -56,10 +57,11 @@ public:
 
   uint64_t frameBytesMax = 0;   // 0 for no limit
   uint64_t messageBytesMax = 0; // 0 for no limit
+  bool isMasked = true;         // what every frame must be, or none
 
   uint64_t remaining = 0;    // payload bytes of this frame that are still to come
   uint64_t fragmentLeft = 0; // of them, those that fit into the fragment that is being sent
-  uint32_t mask = 0;         // for the next byte
+  uint32_t mask = 0;         // for the next byte; 0 where frames are not masked
   State state = State::header;
   uint8_t firstByte = 0;
   bool isFirstPart = false; // no payload byte of this frame has been seen
@@ -110,12 +112,21 @@ public:
   /** Takes payload of a control frame that is collected whole; true when it is complete. */
   bool collect_control(char *&in, const char *end) {
     const size_t length = std::min<uint64_t>(remaining, static_cast<uint64_t>(end - in));
-    unmask(control + controlLength, in, length, mask);
-    mask = rotate_mask(mask, length);
+    take_payload(control + controlLength, in, length);
     controlLength = static_cast<uint8_t>(controlLength + length);
     remaining -= length;
     in += length;
     return remaining == 0;
+  }
+
+  /** Writes `length` bytes of payload, as they were before they were masked, to `to`: `from`, or in front of it. */
+  void take_payload(char *to, const char *from, size_t length) {
+    if (isMasked) {
+      unmask(to, from, length, mask);
+      mask = rotate_mask(mask, length);
+    } else if (to != from) {
+      memmove(to, from, length);
+    }
   }
 
   /** Code of the Close frame that has been collected: kNoCode when it has none, 0 when it may not stand there. */
@@ -132,15 +143,15 @@ private:
   uint8_t headerHave_ = 0;
   bool isInMessage_ = false;
 
-  static size_t header_needed(uint8_t secondByte) {
+  size_t header_needed(uint8_t secondByte) const {
     const uint8_t length = secondByte & 0x7f;
-    return length < 126 ? 6 : length == 126 ? 8 : 14;
+    return (length < 126 ? 2u : length == 126 ? 4u : 10u) + (isMasked ? 4u : 0u);
   }
 
   /** What the first two bytes show already. */
   int check_start(const uint8_t *bytes) const {
     const uint8_t opcode = bytes[0] & 0x0f;
-    if ((bytes[0] & 0x70) != 0 || (bytes[1] & 0x80) == 0) return kProtocolError;
+    if ((bytes[0] & 0x70) != 0 || ((bytes[1] & 0x80) != 0) != isMasked) return kProtocolError;
     if (opcode >= 8) {
       const bool isFine = opcode <= kOpcodePong && (bytes[0] & kFin) != 0 && (bytes[1] & 0x7f) <= kControlBytesMax;
       return isFine ? 0 : kProtocolError;
@@ -167,7 +178,7 @@ private:
       if (length <= 0xffff || length >> 63 != 0) return kProtocolError;
       maskBytes = bytes + 10;
     }
-    memcpy(&mask, maskBytes, 4);
+    if (isMasked) memcpy(&mask, maskBytes, 4);
     firstByte = bytes[0];
     remaining = length;
     isFirstPart = true;
@@ -195,7 +206,8 @@ struct Relayed {
 /**
  * Turns a piece of what a client sent, [in, inputEnd), into what the other client gets, in place: payloads are unmasked
  * where they lie, or moved towards the front so that several frames lie side by side and go out by one write. 10 bytes
- * in front of `in` must be writable. The exception is a frame that becomes fragments: the header of a further fragment
+ * in front of `in` must be writable. Frames that come unmasked stay where they are, and each header is written upon
+ * itself: a header without a mask has one form only. The exception is a frame that becomes fragments: the header of a further fragment
  * goes into bytes that `flush(start, length)` has taken before.
  *
  * Stops behind a Close frame and at a fault. A Close frame is not in the output: the caller sends it.
@@ -225,8 +237,7 @@ template <typename Flush> Relayed relay_frames(FrameReader &reader, char *in, co
         reader.fragmentLeft = length;
       }
       const size_t length = std::min<uint64_t>(reader.fragmentLeft, static_cast<uint64_t>(inputEnd - in));
-      unmask(out, in, length, reader.mask);
-      reader.mask = rotate_mask(reader.mask, length);
+      reader.take_payload(out, in, length);
       out += length;
       in += length;
       reader.fragmentLeft -= length;

@@ -1,6 +1,7 @@
 #include "plane.h"
 
 #include <cerrno>
+#include <fcntl.h>
 #include <memory>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -8,6 +9,7 @@
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
+#include <unistd.h>
 
 namespace halfway {
 
@@ -24,6 +26,18 @@ constexpr size_t kWriteBytesMax = size_t{1} << 30;
 
 constexpr double kSlots = 1 << 20;
 
+/**
+ * What a raw leg gives nothing of can still be on its way from the other node to a slow client, unseen from here. The
+ * other node judges its client, and the mesh the other node; so this is only the last resort: times `stallMs`.
+ */
+constexpr double kNodePatience = 10;
+
+// Handlers of our own context. uSockets calls each without asking whether there is one; all its sockets are legs.
+us_socket_t *ignore_open(us_socket_t *socket, int, char *, int) { return socket; }
+us_socket_t *ignore_data(us_socket_t *socket, char *, int) { return socket; }
+us_socket_t *ignore_event(us_socket_t *socket) { return socket; }
+us_socket_t *ignore_close(us_socket_t *socket, int, void *) { return socket; }
+
 } // namespace
 
 Plane &Plane::instance() {
@@ -38,6 +52,7 @@ Plane &Plane::instance() {
  * the context that changes, to our function, held the old handler. Anything else is refused.
  */
 int Plane::hook(us_socket_context_t *context) {
+  loop_ = us.context_loop(0, context);
   Hook *known = hook_of(context);
   if (known != nullptr) {
     DataHandler current;
@@ -122,8 +137,9 @@ us_socket_t *Plane::on_end(us_socket_t *socket) {
   Leg *leg = plane.leg_of(socket);
   if (leg == nullptr) return plane.hook_of(socket).end(socket);
   leg->gotEnd = true;
-  // A leg that has sent Close has the right to send FIN, and still to receive: only its input is over.
-  if (!leg->inputDone) plane.lose(*leg, Cause::lost);
+  // A client that has sent Close has the right to send FIN, and still to receive: only its input is over. Another node
+  // sends FIN when the pair is over for it, and takes nothing more.
+  if (!leg->inputDone || leg->isRaw) plane.lose(*leg, Cause::lost);
   if (leg->finSent) plane.schedule(*leg, kDueCut);
   plane.update_poll(*leg);
   return socket;
@@ -237,8 +253,7 @@ size_t Plane::deliver_frames(Leg &leg, char *data, size_t length) {
     if (reader.state == FrameReader::State::payload) {
       const size_t part = std::min<uint64_t>(reader.remaining, static_cast<uint64_t>(end - in));
       char *const payload = in;
-      unmask(payload, payload, part, reader.mask);
-      reader.mask = rotate_mask(reader.mask, part);
+      reader.take_payload(payload, payload, part);
       reader.remaining -= part;
       in += part;
       leg.bytesReceived += part;
@@ -568,30 +583,90 @@ Leg *Plane::attach(us_socket_t *socket, uint64_t frameBytesMax, uint64_t message
   if (hook_of(context) == nullptr) return nullptr;
 
   const int fd = us.poll_fd(poll_of(socket));
-  if (fd < 0) return nullptr;
-  if (freeSlots_.empty()) {
-    if (slots_.size() >= static_cast<size_t>(kSlots)) return nullptr;
-    freeSlots_.push_back(static_cast<uint32_t>(slots_.size()));
-    slots_.emplace_back();
+  if (fd < 0 || !has_free_slot()) return nullptr;
+  Leg *leg = add_leg(socket, fd);
+  leg->reader.frameBytesMax = frameBytesMax;
+  leg->reader.messageBytesMax = messageBytesMax;
+  us.socket_timeout(0, socket, 0);
+  us.socket_long_timeout(0, socket, 0);
+  // `open` may run while the 101 answer is still in uWebSockets.js's cork buffer; writing now would overtake it.
+  schedule(*leg, kDueReady);
+  return leg;
+}
+
+Leg *Plane::adopt(int fd, const char *head, size_t length) {
+  int type = 0, isListening = 0;
+  socklen_t size = sizeof type, listeningSize = sizeof isListening;
+  if (getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &size) != 0 || type != SOCK_STREAM) return nullptr;
+  if (getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &isListening, &listeningSize) != 0 || isListening != 0) return nullptr;
+  if (loop_ == nullptr || !has_free_slot()) return nullptr;
+  if (static_cast<double>(parkedBytes_ + length) > options.parkedBytesMax) return nullptr;
+
+  const int own = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+  if (own < 0) return nullptr;
+  const int flags = fcntl(own, F_GETFL);
+  if (flags < 0 || fcntl(own, F_SETFL, flags | O_NONBLOCK) != 0) {
+    ::close(own);
+    return nullptr;
   }
+  // Sets TCP_NODELAY, too.
+  us_socket_t *socket = us.adopt_socket(0, raw_context(), own, 0, nullptr, 0);
+  Leg *leg = add_leg(socket, own);
+  leg->isRaw = true;
+  leg->reader.isMasked = false;
+  leg->isReady = true;
+  totals.adopted += 1;
+  if (length != 0) {
+    parkedBytes_ += length;
+    hold(*leg, head, length);
+  }
+  return leg;
+}
+
+us_socket_context_t *Plane::raw_context() {
+  if (rawContext_ != nullptr) return rawContext_;
+  rawContext_ = us.create_context(0, loop_, 0, ContextOptions{});
+  us.context_on_open(0, rawContext_, ignore_open);
+  us.context_on_data(0, rawContext_, on_data);
+  us.context_on_writable(0, rawContext_, on_writable);
+  us.context_on_end(0, rawContext_, on_end);
+  us.context_on_close(0, rawContext_, on_close);
+  us.context_on_timeout(0, rawContext_, ignore_event);
+  us.context_on_long_timeout(0, rawContext_, ignore_event);
+  Hook hook{};
+  hook.context = rawContext_;
+  hook.data = ignore_data;
+  hook.writable = ignore_event;
+  hook.end = ignore_event;
+  hook.close = ignore_close;
+  hooks_.push_back(hook);
+  return rawContext_;
+}
+
+/** Sees to it that `add_leg` finds one. */
+bool Plane::has_free_slot() {
+  if (!freeSlots_.empty()) return true;
+  if (slots_.size() >= static_cast<size_t>(kSlots)) return false;
+  freeSlots_.push_back(static_cast<uint32_t>(slots_.size()));
+  slots_.emplace_back();
+  return true;
+}
+
+Leg *Plane::add_leg(us_socket_t *socket, int fd) {
   Leg *leg = new Leg{};
   leg->socket = socket;
-  leg->loop = us.context_loop(0, context);
+  leg->loop = us.context_loop(0, us.socket_context(0, socket));
   leg->fd = fd;
   leg->slot = freeSlots_.back();
   freeSlots_.pop_back();
   slots_[leg->slot].leg = leg;
   slots_[leg->slot].generation += 1;
-  leg->reader.frameBytesMax = frameBytesMax;
-  leg->reader.messageBytesMax = messageBytesMax;
 
   const auto index = static_cast<size_t>(fd);
   if (index >= byFd_.size()) byFd_.resize(std::max(index + 1, byFd_.size() * 2), nullptr);
   byFd_[index] = leg;
   totals.attached += 1;
 
-  us.socket_timeout(0, socket, 0);
-  us.socket_long_timeout(0, socket, 0);
   if (options.keepAliveSeconds > 0) {
     // A client that vanished without a word is found by TCP, for the relay sends no frames of its own. Fails on Unix
     // sockets, where nobody can vanish.
@@ -602,8 +677,6 @@ Leg *Plane::attach(us_socket_t *socket, uint64_t frameBytesMax, uint64_t message
       setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof on);
     }
   }
-  // `open` may run while the 101 answer is still in uWebSockets.js's cork buffer; writing now would overtake it.
-  schedule(*leg, kDueReady);
   return leg;
 }
 
@@ -774,6 +847,11 @@ bool Plane::has_stood_still(Leg &leg, double nowMs, double limitMs) {
   return nowMs - leg.stillSince >= limitMs;
 }
 
+double Plane::linger_limit(const Leg &leg) const {
+  if (!leg.isRaw) return options.lingerMs;
+  return leg.finWanted ? options.stallMs * kNodePatience : options.stallMs;
+}
+
 void Plane::sweep(double nowMs) {
   std::vector<Leg *> unread; // the loop does not report the end of a socket that it does not read
   std::vector<pollfd> looks;
@@ -797,12 +875,12 @@ void Plane::sweep(double nowMs) {
   for (Leg *leg : legs) {
     if (leg->socket == nullptr) continue;
     if (leg->finWanted || (leg->is_delivered_closing() && !leg->isPaused)) {
-      if (!has_stood_still(*leg, nowMs, options.lingerMs)) continue;
+      if (!has_stood_still(*leg, nowMs, linger_limit(*leg))) continue;
       leg->lingered = true;
       totals.lingered += 1;
       cut(*leg);
     } else if (!leg->queue.empty() && leg->isReady) {
-      if (!has_stood_still(*leg, nowMs, options.stallMs)) continue;
+      if (!has_stood_still(*leg, nowMs, options.stallMs * (leg->isRaw ? kNodePatience : 1))) continue;
       end_input(*leg, Cause::stalled);
       leg->cause = Cause::stalled;
       cut(*leg);
@@ -818,6 +896,7 @@ Gauges Plane::gauges() const {
     const Leg *leg = slot.leg;
     if (leg == nullptr) continue;
     gauges.legs += 1;
+    gauges.raw += leg->isRaw;
     gauges.parked += leg->mode == Mode::parked;
     gauges.splices += leg->mode == Mode::spliced && leg->side == 0;
     gauges.paused += leg->mode != Mode::parked && leg->isPaused;

@@ -1,5 +1,5 @@
-// The data plane without JavaScript: legs (sockets that were taken from uWebSockets.js), pairs of legs, and the four
-// uSockets events. README.md beside this folder tells the rules; addon.cc is the JavaScript side.
+// The data plane without JavaScript: legs (sockets that were taken from uWebSockets.js, or adopted), pairs of legs, and
+// the four uSockets events. README.md beside this folder tells the rules; addon.cc is the JavaScript side.
 //
 // When things happen. uSockets calls on_data, on_writable, on_end and on_close. Nothing in here closes a socket of its
 // own accord from inside them: that, and every call to JavaScript but `chunk`, waits for `run_due_work`, which the
@@ -56,6 +56,7 @@ struct Leg {
   uint8_t due = 0;
   bool isListed = false;   // in the list of due work
   bool isReleased = false; // to be freed when its turn in that list comes
+  bool isRaw = false;      // leads to another node: frames come unmasked, and FIN only when both directions are over
 
   // Receiving.
   bool isPaused = false;  // spliced: the other queue is full. Delivered: JavaScript said so
@@ -138,6 +139,7 @@ struct Options {
 
 struct Totals {
   uint64_t attached = 0;
+  uint64_t adopted = 0; // of those attached
   uint64_t spliced = 0;
   uint64_t pauses = 0;
   uint64_t lingered = 0;
@@ -145,7 +147,7 @@ struct Totals {
 };
 
 struct Gauges {
-  uint64_t legs = 0, parked = 0, splices = 0, paused = 0, queuedBytes = 0, heldBytes = 0;
+  uint64_t legs = 0, raw = 0, parked = 0, splices = 0, paused = 0, queuedBytes = 0, heldBytes = 0;
 };
 
 class Plane {
@@ -162,6 +164,12 @@ public:
   int hook(us_socket_context_t *context);
   /** Null when the socket is closed, of another context, or taken already. */
   Leg *attach(us_socket_t *socket, uint64_t frameBytesMax, uint64_t messageBytesMax);
+  /**
+   * A raw leg on a descriptor of its own for the connection that `fd` leads to; `fd` stays the caller's. `head` is what
+   * was read of it already. Null, with nothing taken, when it is no connected stream socket, when there is no loop yet
+   * (no route was hooked), or when there is no room.
+   */
+  Leg *adopt(int fd, const char *head, size_t length);
   /** Null when the handle is stale. */
   Leg *find(double handle) const;
   double handle_of(const Leg &leg) const;
@@ -200,6 +208,8 @@ private:
 
   Host *host_ = nullptr;
   std::vector<Hook> hooks_;
+  us_loop_t *loop_ = nullptr;                  // known since the first hook
+  us_socket_context_t *rawContext_ = nullptr;  // of all adopted sockets
   std::vector<Leg *> byFd_;
   std::vector<Slot> slots_;
   std::vector<uint32_t> freeSlots_;
@@ -216,6 +226,10 @@ private:
   Hook *hook_of(us_socket_context_t *context);
   const Hook &hook_of(us_socket_t *socket);
   Leg *leg_of(us_socket_t *socket) const;
+
+  us_socket_context_t *raw_context();
+  bool has_free_slot();
+  Leg *add_leg(us_socket_t *socket, int fd);
 
   // Receiving.
   void receive(Leg &leg, char *data, size_t length);
@@ -251,6 +265,7 @@ private:
   void run(Leg &leg);
   void release(Leg &leg);
   bool has_stood_still(Leg &leg, double nowMs, double limitMs);
+  double linger_limit(const Leg &leg) const;
 };
 
 } // namespace halfway

@@ -15,6 +15,12 @@ constexpr int kWritable = 2;
 using SocketHandler = us_socket_t *(*)(us_socket_t *);
 using DataHandler = us_socket_t *(*)(us_socket_t *, char *data, int length);
 using CloseHandler = us_socket_t *(*)(us_socket_t *, int code, void *reason);
+using OpenHandler = us_socket_t *(*)(us_socket_t *, int isClient, char *address, int addressLength);
+
+/** Options of a context, all of them about TLS. uSockets takes them by value and reads none without it. */
+struct ContextOptions {
+  const void *none[8];
+};
 
 /** All functions take `ssl` first where uSockets does; it is always 0, for TLS ends in front of the data plane. */
 struct USockets {
@@ -27,6 +33,12 @@ struct USockets {
   int (*socket_remote_port)(int ssl, us_socket_t *);
   us_socket_context_t *(*socket_context)(int ssl, us_socket_t *);
   us_loop_t *(*context_loop)(int ssl, us_socket_context_t *);
+  us_socket_context_t *(*create_context)(int ssl, us_loop_t *, int extensionBytes, ContextOptions);
+  us_socket_t *(*adopt_socket)(int ssl, us_socket_context_t *, int fd, unsigned int extensionBytes, char *address,
+                               int addressLength);
+  void (*context_on_open)(int ssl, us_socket_context_t *, OpenHandler);
+  void (*context_on_timeout)(int ssl, us_socket_context_t *, SocketHandler);
+  void (*context_on_long_timeout)(int ssl, us_socket_context_t *, SocketHandler);
   void (*context_on_data)(int ssl, us_socket_context_t *, DataHandler);
   void (*context_on_writable)(int ssl, us_socket_context_t *, SocketHandler);
   void (*context_on_end)(int ssl, us_socket_context_t *, SocketHandler);

@@ -27,6 +27,7 @@ export class MeshStream {
   readonly #options: StreamOptions;
   #rest: Buffer;
   #isTaken = false;
+  #cut: (() => void) | undefined;
   readonly #leave = (): void => this.#options.onLeft();
 
   constructor(socket: Socket, rest: Buffer, options: StreamOptions) {
@@ -42,20 +43,25 @@ export class MeshStream {
   /**
    * For a data plane below JavaScript: the socket and the bytes of frames that were read already. From
    * here on it belongs to the caller, who duplicates the descriptor and destroys this one; Node reads no
-   * more of it. Undefined: on TLS, where the bytes are not what the descriptor gives; when it
-   * is gone; or when it was taken.
+   * more of it. Until the caller calls `left` the stream counts as open, and is cut by `cut` when the other
+   * node is gone for good; without `cut` it is left at once. Undefined: on TLS, where the bytes are not what
+   * the descriptor gives; while Node has still to send some; when it is gone; or when it was taken.
    */
-  takeSocket(): { readonly socket: Socket; readonly head: Buffer } | undefined {
+  takeSocket(
+    cut?: () => void,
+  ): { readonly socket: Socket; readonly head: Buffer; readonly left: () => void } | undefined {
     const socket = this.#socket;
     if (this.#isTaken || socket.destroyed || socket instanceof TLSSocket) return undefined;
+    if (socket.writableLength > 0) return undefined;
     this.#isTaken = true;
+    this.#cut = cut;
     const waiting: unknown = socket.read();
     stopReading(socket);
     const head = Buffer.isBuffer(waiting) ? Buffer.concat([this.#rest, waiting]) : this.#rest;
     this.#rest = Buffer.alloc(0);
     socket.off('close', this.#leave);
-    this.#leave();
-    return { socket, head };
+    if (cut === undefined) this.#leave();
+    return { socket, head, left: this.#leave };
   }
 
   /** As the relay's Channel, in JavaScript. Undefined when it was taken. */
@@ -65,9 +71,10 @@ export class MeshStream {
     return new MeshChannel(this.#socket, this.#rest, this.#options);
   }
 
-  /** Cuts it. Safe to call twice, and after the channel was taken. */
+  /** Cuts it. Safe to call twice, and after the channel or the socket was taken. */
   destroy(): void {
-    this.#socket.destroy();
+    if (this.#cut === undefined) this.#socket.destroy();
+    else this.#cut();
   }
 }
 

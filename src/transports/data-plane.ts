@@ -1,10 +1,10 @@
-import type { Socket } from 'node:net';
 import type { HttpResponse, us_socket_context_t } from 'uWebSockets.js';
 import type { Clock } from '../base/clock.ts';
 import type { Logger } from '../base/logger.ts';
 import type { Channel, DataPlane, Meter } from '../relay/ports.ts';
 import { MessageChannel } from './message-channel.ts';
 import { NativeSocket, nativeDataPlane } from './native-channel.ts';
+import { adoptStream, type NodeStream } from './native-stream.ts';
 import {
   loadNativePlane,
   selfTest,
@@ -24,11 +24,6 @@ export interface DataPlaneOptions {
   readonly lingerMs: number;
   /** 0: never. */
   readonly stallTimeoutMs: number;
-}
-
-/** A connection to another node that carries unmasked frames, and can be had as a socket. */
-export interface NodeStream {
-  takeSocket(): { readonly socket: Socket; readonly head: Buffer } | undefined;
 }
 
 /** How relayed WebSockets are carried, chosen once at start. */
@@ -87,8 +82,7 @@ function nativePlane(plane: NativePlane, options: DataPlaneOptions, clock: Clock
     wholeMessageBytesMax: 2 * options.controlMessageBytesMax,
     prepare: context => void plane.hook(context),
     channelSocket: onChannel => new NativeSocket(plane, options.messageBytesMax, onChannel),
-    // Not yet: the native plane takes sockets of uWebSockets.js only.
-    streamChannel: () => undefined,
+    streamChannel: stream => adoptStream(plane, stream),
     remotePort: response => plane.remotePort(response),
     disarmTimeout: response => plane.setTimeoutSeconds(response, 0),
     stats: () => plane.stats(),

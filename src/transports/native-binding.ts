@@ -17,6 +17,7 @@ export interface NativeBinding {
   load(uwsAddonPath: string): string | undefined;
   hook(context: us_socket_context_t): 1 | 0 | -1;
   attach(ws: WebSocket<unknown>, frameBytesMax: number, messageBytesMax: number): number;
+  adopt(fd: number, head: Uint8Array): number;
   splice(a: number, b: number, counters: Float64Array, onEnd: (end: number[]) => void): boolean;
   deliver(leg: number, onEvent: OnEvent): boolean;
   pause(leg: number): void;
@@ -73,6 +74,7 @@ export function nativePlane(binding: NativeBinding, defaults: NativePlaneOptions
     hook: context => binding.hook(context),
     attach: (ws, { frameBytesMax, messageBytesMax }: AttachOptions): LegHandle =>
       binding.attach(ws, frameBytesMax, messageBytesMax),
+    adopt: (fd, { head }): LegHandle => binding.adopt(fd, head),
     splice: (a, b, counters, onEnd) =>
       binding.splice(a, b, counters, end => onEnd(parseSpliceEnd(end))),
     deliver: (leg, receiver) => binding.deliver(leg, dispatcher(receiver)),
@@ -141,23 +143,25 @@ function parseStats(numbers: readonly number[]): NativePlaneStats {
   const at = (index: number): number => numbers[index] ?? 0;
   return {
     legs: at(0),
-    parkedLegs: at(1),
-    splices: at(2),
-    pausedLegs: at(3),
-    queuedBytes: at(4),
-    heldBytes: at(5),
-    attachedTotal: at(6),
-    splicedTotal: at(7),
-    pausesTotal: at(8),
-    lingeredTotal: at(9),
+    rawLegs: at(1),
+    parkedLegs: at(2),
+    splices: at(3),
+    pausedLegs: at(4),
+    queuedBytes: at(5),
+    heldBytes: at(6),
+    attachedTotal: at(7),
+    adoptedTotal: at(8),
+    splicedTotal: at(9),
+    pausesTotal: at(10),
+    lingeredTotal: at(11),
     endsTotal: {
-      close: at(10),
-      lost: at(11),
-      'protocol-error': at(12),
-      'too-big': at(13),
-      stalled: at(14),
-      'closed-by-us': at(15),
-      'pair-ended': at(16),
+      close: at(12),
+      lost: at(13),
+      'protocol-error': at(14),
+      'too-big': at(15),
+      stalled: at(16),
+      'closed-by-us': at(17),
+      'pair-ended': at(18),
     },
   };
 }

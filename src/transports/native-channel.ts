@@ -18,10 +18,18 @@ const OPCODE_BITS = 0x0f;
 export class NativeChannel implements Channel {
   readonly leg: LegHandle;
   readonly #plane: NativePlane;
+  readonly #onGone: () => void;
 
-  constructor(plane: NativePlane, leg: LegHandle) {
+  /** `onGone`: its socket is closed, and its pair's if it was joined. Once. */
+  constructor(plane: NativePlane, leg: LegHandle, onGone: () => void = () => {}) {
     this.#plane = plane;
     this.leg = leg;
+    this.#onGone = onGone;
+  }
+
+  /** For whoever joined it: the pair has ended. */
+  ended(): void {
+    this.#onGone();
   }
 
   receive(receiver: ChannelReceiver): void {
@@ -39,10 +47,14 @@ export class NativeChannel implements Channel {
       closeFrame: (code, reason) => receiver.closed(code, reason),
       // Nothing more will come, so it is over now; `gone` may take as long as the socket lingers.
       error: code => receiver.closed(code, 'The peer broke the protocol'),
-      gone: () => receiver.gone(),
+      gone: () => gone(),
     });
+    const gone = (): void => {
+      this.#onGone();
+      receiver.gone();
+    };
     // It ended before anybody wanted to know: that, too, must be told.
-    if (!isDelivering) queueMicrotask(() => receiver.gone());
+    if (!isDelivering) queueMicrotask(gone);
   }
 
   send(opcode: DataOpcode, fin: boolean, payload: Uint8Array): boolean {
@@ -105,15 +117,17 @@ export function nativeDataPlane(plane: NativePlane): DataPlane {
       onEnd: (end: PairEnd) => void,
     ): boolean {
       if (!(sender instanceof NativeChannel) || !(listener instanceof NativeChannel)) return false;
-      return plane.splice(sender.leg, listener.leg, counters, end =>
+      return plane.splice(sender.leg, listener.leg, counters, end => {
+        sender.ended();
+        listener.ended();
         onEnd({
           sender: end.a,
           listener: end.b,
           first: end.first === 'a' ? 'sender' : 'listener',
           bytesToListener: end.bytesFromA,
           bytesToSender: end.bytesFromB,
-        }),
-      );
+        });
+      });
     },
   };
 }

@@ -8,7 +8,7 @@ import { nativePlane, type NativeBinding } from './native-binding.ts';
 import { uwsAddonPath } from './uws.ts';
 
 /**
- * A WebSocket that the native data plane has taken over. Carries a generation: the handle of a socket that is gone
+ * A WebSocket that the native data plane has taken over, or a connection to another node (a *raw* leg). Carries a generation: the handle of a socket that is gone
  * is refused by every call and never names another one.
  */
 export type LegHandle = number;
@@ -75,6 +75,11 @@ export interface AttachOptions {
   readonly messageBytesMax: number;
 }
 
+export interface AdoptOptions {
+  /** What was read of the connection already. Copied. */
+  readonly head: Uint8Array;
+}
+
 export interface NativePlaneOptions {
   /** How long a closing socket may stay without taking or ending anything, before it is cut. */
   readonly lingerMs: number;
@@ -99,6 +104,8 @@ export const NATIVE_PLANE_DEFAULTS: NativePlaneOptions = {
 export interface NativePlaneStats {
   /** Legs whose socket is open, and those whose end has not been told yet. */
   readonly legs: number;
+  /** Of them, those that lead to other nodes. */
+  readonly rawLegs: number;
   /** Legs that wait for a splice or a receiver. */
   readonly parkedLegs: number;
   readonly splices: number;
@@ -109,6 +116,8 @@ export interface NativePlaneStats {
   readonly heldBytes: number;
   /** Totals since the start. */
   readonly attachedTotal: number;
+  /** Of those attached, raw legs. */
+  readonly adoptedTotal: number;
   readonly splicedTotal: number;
   readonly pausesTotal: number;
   readonly endsTotal: { readonly [Cause in LegEndCause]: number };
@@ -141,6 +150,15 @@ export interface NativePlane {
    * parked until `splice` or `deliver`. Returns 0 when the socket is closed or its context is not hooked.
    */
   attach(ws: WebSocket<unknown>, options: AttachOptions): LegHandle;
+  /**
+   * A leg on a descriptor of its own for the connection that `fd` leads to: the caller closes `fd`, and must have read
+   * its last of it. A *raw* leg: unmasked frames both ways, from and to a node that does the same. A Close frame is
+   * passed on and ends its direction; FIN means that the pair is over at the other node, or lost if no Close came before.
+   * How slow the client behind it may be is judged there, so the time limits for what waits are ten times as long here.
+   * Returns 0, and has taken nothing, when `fd` is no stream socket, when `head` does not fit below
+   * `parkedBytesMax`, when descriptors run out, or before the first `hook`.
+   */
+  adopt(fd: number, options: AdoptOptions): LegHandle;
   /**
    * Joins two parked legs; false when one of them is gone, or not parked. `counters` holds payload bytes a to b, b to a,
    * data frames a to b, b to a, and is added to while the pair lives; pairs may share it. `onEnd` is called once,

@@ -49,9 +49,11 @@ export class FrameClient {
   readonly #frames: Frame[] = [];
   #wake: (() => void) | undefined;
   #isEnded = false;
+  readonly #isMasking: boolean;
 
-  private constructor(socket: Socket) {
+  private constructor(socket: Socket, isMasking: boolean) {
     this.socket = socket;
+    this.#isMasking = isMasking;
     this.ended = new Promise(resolve => {
       const end = (): void => {
         this.#isEnded = true;
@@ -74,7 +76,7 @@ export class FrameClient {
       typeof address === 'number'
         ? connect({ port: address, host: '127.0.0.1', allowHalfOpen: true, noDelay: true })
         : connect({ path: address, allowHalfOpen: true });
-    const client = new FrameClient(socket);
+    const client = new FrameClient(socket, true);
     socket.write(Buffer.concat([Buffer.from(handshake(path)), early]));
     const answered = new Promise<void>((resolve, reject) => {
       let head = '';
@@ -95,13 +97,27 @@ export class FrameClient {
     return client;
   }
 
+  /** Another node, at the far end of a stream: unmasked frames from the first byte. */
+  static ofStream(socket: Socket): FrameClient {
+    const client = new FrameClient(socket, false);
+    socket.on('data', (data: Buffer) => client.#take(data));
+    return client;
+  }
+
+  /** A frame as this client sends it. */
+  frame(opcode: number, payload: Uint8Array | string, options: SendOptions = {}): Uint8Array {
+    return this.#isMasking
+      ? clientFrame(opcode, payload, options)
+      : nodeFrame(opcode, payload, options);
+  }
+
   /** Frames that have come and were not asked for yet. */
   get frames(): readonly Frame[] {
     return this.#frames;
   }
 
   send(opcode: number, payload: Uint8Array | string, options: SendOptions = {}): void {
-    this.write(clientFrame(opcode, payload, options));
+    this.write(this.frame(opcode, payload, options));
   }
 
   sendText(text: string): void {
@@ -176,6 +192,16 @@ export class FrameClient {
     else this.#frames.push(...this.#parser.push(bytes));
     this.#wake?.();
   }
+}
+
+/** A frame as another node sends it. */
+export function nodeFrame(
+  opcode: number,
+  payload: Uint8Array | string,
+  { isFinal = true }: Omit<SendOptions, 'mask'> = {},
+): Uint8Array {
+  const bytes = typeof payload === 'string' ? new TextEncoder().encode(payload) : payload;
+  return encodeFrame({ opcode, payload: bytes, isFinal });
 }
 
 /** A frame as a client sends it. */

@@ -1,4 +1,5 @@
 import { rmSync } from 'node:fs';
+import { createServer, connect, type AddressInfo, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { us_listen_socket, WebSocket } from 'uWebSockets.js';
@@ -21,9 +22,14 @@ export function requirePlane(): NativePlane {
   return loaded.plane;
 }
 
+/** What is at the far end of a leg: a WebSocket client, or another node. */
+export type LegKind = 'websocket' | 'raw';
+
 export interface PairOptions {
-  /** Limits of both legs; none unless given. */
+  /** Limits of both legs, as far as they are WebSockets; none unless given. */
   readonly limits?: Partial<AttachOptions>;
+  /** WebSockets unless given. */
+  readonly kinds?: readonly [LegKind, LegKind];
 }
 
 /** Two clients, spliced. */
@@ -44,6 +50,8 @@ export interface NativeRelay extends AsyncDisposable {
     limits?: Partial<AttachOptions>,
     early?: Uint8Array,
   ): Promise<{ client: FrameClient; leg: LegHandle }>;
+  /** Another node, and its parked leg: adopted from a socket of Node, with `head` as read before. */
+  adopt(head?: Uint8Array): Promise<{ client: FrameClient; leg: LegHandle }>;
   splice(legA: LegHandle, legB: LegHandle): Pick<TestPair, 'counters' | 'ended'>;
   pair(options?: PairOptions): Promise<TestPair>;
   /** The object of uWebSockets.js behind a leg. */
@@ -127,6 +135,15 @@ export async function startNativeRelay(listenOn: 'tcp' | 'unix' = 'tcp'): Promis
       clients.push(client);
       return { client, leg };
     },
+    async adopt(head: Uint8Array = new Uint8Array(0)) {
+      const { near, far } = await connection();
+      const leg = plane.adopt(descriptorOf(near), { head });
+      if (leg === 0) throw new Error('Cannot adopt');
+      near.destroy();
+      const client = FrameClient.ofStream(far);
+      clients.push(client);
+      return { client, leg };
+    },
     splice(legA, legB) {
       const counters = new Float64Array(4);
       let isSpliced = false;
@@ -136,8 +153,11 @@ export async function startNativeRelay(listenOn: 'tcp' | 'unix' = 'tcp'): Promis
       if (!isSpliced) throw new Error('Cannot splice');
       return { counters, ended };
     },
-    async pair({ limits = {} } = {}) {
-      const [a, b] = await Promise.all([relay.park(limits), relay.park(limits)]);
+    async pair({ limits = {}, kinds = ['websocket', 'websocket'] } = {}) {
+      const [a, b] = await Promise.all(
+        kinds.map(kind => (kind === 'raw' ? relay.adopt() : relay.park(limits))),
+      );
+      if (a === undefined || b === undefined) throw new Error('Two kinds make a pair');
       const spliced = relay.splice(a.leg, b.leg);
       return { a: a.client, b: b.client, legA: a.leg, legB: b.leg, ...spliced };
     },
@@ -170,4 +190,24 @@ export async function startNativeRelay(listenOn: 'tcp' | 'unix' = 'tcp'): Promis
     },
   };
   return relay;
+}
+
+/** Both ends of a TCP connection in this process; nobody reads the near one. */
+export async function connection(): Promise<{ near: Socket; far: Socket }> {
+  const server = createServer({ allowHalfOpen: true, pauseOnConnect: true });
+  const accepted = new Promise<Socket>(resolve => void server.once('connection', resolve));
+  await new Promise<void>(resolve => void server.listen(0, '127.0.0.1', resolve));
+  const { port } = server.address() as AddressInfo;
+  const far = connect({ port, host: '127.0.0.1', allowHalfOpen: true, noDelay: true });
+  const near = await within('a connection', accepted);
+  server.close();
+  return { near, far };
+}
+
+/** The descriptor of a socket of Node, as the relay finds it. */
+export function descriptorOf(socket: Socket): number {
+  const handle: unknown = Reflect.get(socket, '_handle');
+  const fd: unknown = typeof handle === 'object' && handle !== null && Reflect.get(handle, 'fd');
+  if (typeof fd !== 'number') throw new Error('No descriptor');
+  return fd;
 }
