@@ -4,12 +4,12 @@ import type { Clock } from './base/clock.ts';
 import type { Logger } from './base/logger.ts';
 import { StartError } from './config/errors.ts';
 import type { Config } from './config/options.ts';
+import type { Hops } from './cluster/hops.ts';
 import type { MeshCredentials } from './cluster/mesh-credentials.ts';
 import { ClusterError, openCluster, type OpenCluster } from './cluster/open-cluster.ts';
 import { openRedisDirectory } from './cluster/redis-directory.ts';
 import { parseRedisUrl, type RedisTarget } from './redis/redis-url.ts';
-import type { Channel, Meter, Randomness } from './relay/ports.ts';
-import { spliceFragments } from './relay/splice.ts';
+import type { Meter, Randomness } from './relay/ports.ts';
 import type { OpenDataPlane } from './transports/data-plane.ts';
 
 export interface ClusterParts {
@@ -18,8 +18,7 @@ export interface ClusterParts {
   readonly log: Logger;
   readonly meter: Meter;
   readonly dataPlane: OpenDataPlane;
-  /** What crosses this node on its way to another: bytes and frames, to the sender's node and back. */
-  readonly hopTraffic: Float64Array;
+  readonly hops: Hops;
 }
 
 /** Makes this process a node of a cluster, where the configuration says so. Rejects with `StartError`. */
@@ -52,22 +51,12 @@ export async function joinCluster(
         openDirectory: node =>
           openRedisDirectory({ ...node, clock, target, keyPrefix: config.redisPrefix, reportBug }),
         channelOf: stream => parts.dataPlane.streamChannel(stream) ?? stream.channel(),
-        joinHop: (rendezvous, stream) => joinHop(rendezvous, stream, parts),
+        joinHop: (rendezvous, stream) => parts.hops.join(rendezvous, stream),
       },
     );
   } catch (error) {
     if (error instanceof ClusterError) throw new StartError(error.message, { cause: error });
     throw error;
-  }
-}
-
-/** A listener's rendezvous here and the stream to its sender's node: nothing but forwarding. */
-function joinHop(rendezvous: Channel, stream: Channel, parts: ClusterParts): void {
-  const { dataPlane, hopTraffic, meter } = parts;
-  meter.count('halfway_mesh_hops_total', {});
-  const onEnd = (): void => {};
-  if (!dataPlane.joiner.join(rendezvous, stream, hopTraffic, onEnd)) {
-    spliceFragments(rendezvous, stream, hopTraffic, onEnd);
   }
 }
 

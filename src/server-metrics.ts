@@ -1,3 +1,4 @@
+import type { Hops } from './cluster/hops.ts';
 import { DIRECTORY_METRICS } from './cluster/metrics.ts';
 import { MESH_METRICS } from './cluster/mesh-metrics.ts';
 import type { OpenCluster } from './cluster/open-cluster.ts';
@@ -16,7 +17,7 @@ import { UWS_VERSION, VERSION } from './version.ts';
 /** What is looked at when metrics are read: plain fields that the data path counts in. */
 export interface MetricSources {
   readonly cluster: OpenCluster | undefined;
-  readonly hopTraffic: Float64Array;
+  readonly hops: Hops;
   readonly namespaces: NamespaceTable;
   readonly relay: Relay;
   readonly dataPlane: OpenDataPlane;
@@ -99,8 +100,7 @@ export function serverMetrics(entityLabelsMax: number): ServerMetrics {
       metrics.onCollect(() => {
         collectEntities(sources);
         collectProcess(sources);
-        if (sources.cluster !== undefined)
-          collectCluster(metrics, sources.cluster, sources.hopTraffic);
+        if (sources.cluster !== undefined) collectCluster(metrics, sources.cluster, sources.hops);
       }),
     read: async () => ({ text: await metrics.text(), contentType: metrics.contentType }),
   };
@@ -165,7 +165,7 @@ export function serverMetrics(entityLabelsMax: number): ServerMetrics {
 function collectCluster(
   metrics: Metrics,
   { directory, mesh, node }: OpenCluster,
-  hopTraffic: Float64Array,
+  hops: Hops,
 ): void {
   const gauge = (name: string, value: number, labels = {}): void =>
     metrics.gauge(name).set(value, labels);
@@ -212,7 +212,7 @@ function collectCluster(
   gauge('halfway_mesh_foreign_offers', node.foreignOffers);
   for (const [i, direction] of DIRECTIONS.entries()) {
     // A hop joins the listener's rendezvous first, so its first direction is the one to the sender.
-    total('halfway_mesh_forwarded_bytes_total', hopTraffic[1 - i] ?? 0, { direction });
+    total('halfway_mesh_forwarded_bytes_total', hops.traffic[i === 0 ? 1 : 0] ?? 0, { direction });
   }
 }
 

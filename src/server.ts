@@ -5,6 +5,7 @@ import { systemClock, type Clock } from './base/clock.ts';
 import type { Logger } from './base/logger.ts';
 import { StartError } from './config/errors.ts';
 import type { Config } from './config/options.ts';
+import { Hops } from './cluster/hops.ts';
 import { joinCluster } from './server-cluster.ts';
 import { openManagement } from './server-management.ts';
 import { serverMetrics } from './server-metrics.ts';
@@ -40,6 +41,9 @@ export interface RunningServer {
 
 /** How long a TLS client may take for its handshake. */
 const TLS_HANDSHAKE_TIMEOUT_MS = 10_000;
+const SHUTTING_DOWN = 'The relay is shutting down; connect again';
+/** How long the last open pairs have, at the end of a drain, to answer our Close. */
+const CLOSE_TIME_MS = 1_000;
 /** How often a drain looks whether everybody has gone. */
 const DRAIN_CHECK_MS = 100;
 
@@ -59,9 +63,9 @@ export async function startServer(
   const dataPlane = await openDataPlane(config, { log, clock, meter: metrics.meter });
   if ('unavailable' in dataPlane) throw new StartError(dataPlane.unavailable);
   const management = await openManagement(config, { namespaces, clock, log, random });
-  const hopTraffic = new Float64Array(4);
   const { meter } = metrics;
-  const cluster = await joinCluster(config, { clock, random, log, meter, dataPlane, hopTraffic });
+  const hops = new Hops(dataPlane.joiner, meter);
+  const cluster = await joinCluster(config, { clock, random, log, meter, dataPlane, hops });
   const events = new RelayEvents({ clock, random, log, meter: metrics.meter });
   const relay = new Relay({
     namespaces,
@@ -148,7 +152,7 @@ export async function startServer(
   });
   metrics.collectFrom({
     cluster,
-    hopTraffic,
+    hops,
     namespaces,
     relay,
     dataPlane,
@@ -190,7 +194,7 @@ export async function startServer(
     dataPlane.close();
   };
   const wait = (ms: number): Promise<void> => new Promise(done => void clock.after(ms, done));
-  const isEmpty = (): boolean => relay.listenerCount === 0 && relay.senderCount === 0;
+  const isEmpty = (): boolean => relay.listenerCount + relay.senderCount + hops.count === 0;
 
   return {
     port: publicPort.port,
@@ -205,11 +209,16 @@ export async function startServer(
       // Work still comes in until the balancer has noticed; refusing it now would only fail it.
       await wait(config.drainDelayMs);
       drainPhase = 'draining';
-      publicPort.stopListening();
+      // The port stays open meanwhile: addresses that were given out are still dialled.
       relay.beginDrain();
       relay.moveListeners(config.drainTimeoutMs / 4);
       const deadlineMs = clock.nowMs() + config.drainTimeoutMs;
       while (!isEmpty() && clock.nowMs() < deadlineMs) await wait(DRAIN_CHECK_MS);
+      publicPort.stopListening();
+      relay.closePairs(1001, SHUTTING_DOWN);
+      hops.closeAll(1001, SHUTTING_DOWN);
+      const closedMs = clock.nowMs() + CLOSE_TIME_MS;
+      while (!isEmpty() && clock.nowMs() < closedMs) await wait(DRAIN_CHECK_MS);
       // What is left of answers leaves with the next turns of the loop.
       await wait(DRAIN_CHECK_MS);
       await stop();

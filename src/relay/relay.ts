@@ -375,6 +375,15 @@ export class Relay {
     }
   }
 
+  /** Ends all joined pairs that are left. */
+  closePairs(code: number, reason: string): void {
+    for (const namespace of this.#deps.namespaces.all) {
+      for (const hybridConnection of namespace.hybridConnections) {
+        for (const close of hybridConnection.pairs) close(code, reason);
+      }
+    }
+  }
+
   #admitSender(
     request: RelayRequest,
     role: 'sender' | 'http',

@@ -3,20 +3,13 @@ import { describe, expect, test } from 'vitest';
 import { formatRendezvousId } from '../../src/protocol/ids.ts';
 import type { RefusalReason } from '../../src/protocol/refusals.ts';
 import { ControlChannel } from '../../src/relay/control-channel.ts';
-import { HybridConnection } from '../../src/relay/hybrid-connection.ts';
 import { OPCODE, type HttpSender, type Refused, type ResponseHead } from '../../src/relay/ports.ts';
 import { RelayedRequest } from '../../src/relay/relayed-request.ts';
+import { hybridConnection } from '../support/control-channels.ts';
 import { FakeClock } from '../support/fake-clock.ts';
 import { FakeChannel, FakeControlSocket, fakeEvents } from '../support/relay-doubles.ts';
 
 const ID = formatRendezvousId('5d1d5b55-0c2f-4c0f-9a0e-3d8a6f1f7e21', '0'.repeat(32));
-const ENTITY = {
-  name: 'hyco',
-  requiresClientAuthorization: true,
-  userMetadata: '',
-  authorizationRules: [],
-};
-
 /** Writes down what the sender gets: `respond 200 text`, `start 200`, `write text`, `end`, `abort`, `refuse reason`. */
 class FakeHttpSender implements HttpSender {
   readonly calls: string[] = [];
@@ -80,9 +73,9 @@ function stage(method = 'GET'): Stage {
   const socket = new FakeControlSocket();
   const done: (number | undefined)[] = [];
   const traffic = new Float64Array(4);
-  const hybridConnection = new HybridConnection('tests', ENTITY, 0);
+  const entity = hybridConnection();
   const control = new ControlChannel(
-    { hybridConnection, listenerId: 'x', origin: 'ws://h' },
+    { hybridConnection: entity, listenerId: 'x', origin: 'ws://h' },
     socket,
     clock.wallMs() + 3_600_000,
     {
@@ -90,6 +83,7 @@ function stage(method = 'GET'): Stage {
       events: fakeEvents(clock).events,
       tokenGraceMs: 0,
       renew: () => ({ refused: 'no' }),
+      answerElsewhere: () => false,
       onEnd: () => {},
     },
   );
@@ -106,11 +100,11 @@ function stage(method = 'GET'): Stage {
     traffic,
     onDone: status => {
       done.push(status);
-      hybridConnection.requests.delete(ID);
+      entity.requests.delete(ID);
     },
     refusal: (reason: RefusalReason, detail = '') => ({ reason, status: 500, text: detail }),
   });
-  hybridConnection.requests.set(ID, relayed);
+  entity.requests.set(ID, relayed);
   return { clock, http, control, socket, relayed, channel: new FakeChannel(), done, traffic };
 }
 
