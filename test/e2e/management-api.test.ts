@@ -15,6 +15,10 @@ afterAll(async () => {
 const call = (method: string, path: string, options?: Parameters<typeof callApi>[3]) =>
   callApi(relay, method, path, options);
 
+function ifMatch(etag: string | undefined): { readonly headers: Record<string, string> } {
+  return { headers: { 'If-Match': etag ?? '' } };
+}
+
 function namesIn(body: unknown): unknown[] {
   const value = at(body, 'value');
   return Array.isArray(value) ? value.map(one => at(one, 'name')) : [];
@@ -110,7 +114,6 @@ describe('a hybrid connection', () => {
 
   test('is changed and deleted only as it was read with If-Match', async () => {
     const path = '/hybridConnections/matched';
-    const ifMatch = (etag: string | undefined) => ({ headers: { 'If-Match': etag ?? '' } });
     expect((await call('PUT', path, ifMatch('*'))).status).toBe(412);
     const first = await call('PUT', path);
     const second = await call('PUT', path, ifMatch(first.etag));
