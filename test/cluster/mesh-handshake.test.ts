@@ -1,5 +1,6 @@
 import { once } from 'node:events';
-import { connect, createServer, type Socket } from 'node:net';
+import { connect, createServer, Socket } from 'node:net';
+import { connect as connectTls, createServer as createTlsServer } from 'node:tls';
 import { afterEach, describe, expect, test } from 'vitest';
 import { MeshKeys } from '../../src/cluster/mesh-credentials.ts';
 import { decodeRecord, encodeRecord, parseJsonRecord } from '../../src/protocol/mesh-frames.ts';
@@ -29,6 +30,42 @@ describe('MeshKeys', () => {
     expect(() => new MeshKeys({ secret: short })).toThrow('at least 32 characters, got 31');
     expect(() => new MeshKeys({ secret: short })).not.toThrow(short);
     expect(() => new MeshKeys({ secret: `${short}!` })).not.toThrow();
+  });
+});
+
+describe('proof()', () => {
+  test('on TLS is the same at both ends, and another on each connection', async () => {
+    const keys = new MeshKeys({ secret: TEST_SECRET, certificates: makeMeshCertificate() });
+    const server = createTlsServer({ ...keys.tls, requestCert: true });
+    const ends = new Inbox<Socket>('TLS connection');
+    server.on('secureConnection', socket => ends.put(socket));
+    server.listen(0, '127.0.0.1');
+    await once(server, 'listening');
+    const address = server.address();
+    const port = typeof address === 'object' && address !== null ? address.port : 0;
+    const proofs: string[] = [];
+    for (let i = 0; i < 2; i += 1) {
+      const near = connectTls({ ...keys.tls, port, checkServerIdentity: () => undefined });
+      sockets.push(near);
+      await once(near, 'secureConnect');
+      const far = await ends.next();
+      proofs.push(keys.proof(near, 'label', 'part').toString('hex'));
+      expect(keys.proof(far, 'label', 'part').toString('hex')).toBe(proofs.at(-1));
+    }
+    expect(new Set(proofs).size).toBe(2);
+    server.close();
+  });
+
+  test('is another for another label, other parts, and the same bytes cut otherwise', () => {
+    const keys = new MeshKeys({ secret: TEST_SECRET });
+    const socket = new Socket();
+    const proofs = [
+      keys.proof(socket, 'a', 'bc'),
+      keys.proof(socket, 'ab', 'c'),
+      keys.proof(socket, 'a', 'b', 'c'),
+      keys.proof(socket, 'abc'),
+    ].map(proof => proof.toString('hex'));
+    expect(new Set(proofs).size).toBe(proofs.length);
   });
 });
 

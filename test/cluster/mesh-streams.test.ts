@@ -302,6 +302,21 @@ describe('a channel over a stream', () => {
     expect(it.record.types).toEqual(['fragment', 'fragment', 'fragment', 'gone']);
   });
 
+  test('a reset while its reader pauses is told after what was read, too', async () => {
+    await using it = await openRaw();
+    it.record.onFragment = () => it.channel.pause();
+    const frame = encodeFrame({ opcode: OPCODES.text, payload: Buffer.from('x') });
+    it.raw.socket.write(Buffer.concat([frame, frame, frame]));
+    await it.record.had('fragment');
+    it.raw.socket.resetAndDestroy();
+    await until('the socket is gone', () => it.node.mesh.stats().openStreams === 0);
+    expect(it.record.types).toEqual(['fragment']);
+    it.record.onFragment = () => {};
+    it.channel.resume();
+    await it.record.had('gone');
+    expect(it.record.types).toEqual(['fragment', 'fragment', 'fragment', 'gone']);
+  });
+
   test('50 MB each way at once: nothing wrong, and little memory held', async () => {
     await using pair = await startPair();
     const streams = await openPair(pair.a, pair.b, {});
