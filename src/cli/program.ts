@@ -3,6 +3,7 @@ import { ConfigError } from '../config/errors.ts';
 import { CommandError, EXIT } from './command-error.ts';
 import { addConnectionOptions } from './connection.ts';
 import type { CommandContext } from './context.ts';
+import { addManagementCommands } from './management-commands.ts';
 import { addServerOptions, addSomeServerOptions, serverFlags } from './server-flags.ts';
 
 // The commands and their help. Each command's own file, and what it needs, is loaded when it runs, so that the small
@@ -84,6 +85,7 @@ function buildProgram(context: CommandContext, done: (exitCode: number) => void)
     });
 
   addClientCommands(add, context, done);
+  addManagementCommands(program, context);
 
   const config = program
     .command('config')

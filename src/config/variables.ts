@@ -1,7 +1,13 @@
 import { optionList } from './options.ts';
 
 /** Variables that commands read by themselves, beside the options of the server. */
-const OF_COMMANDS = ['CONNECTION_STRING', 'CONNECTION_STRING_FILE', 'DEV_KEY', 'DEV_KEY_FILE'];
+const OF_COMMANDS = [
+  'ADMIN_URL',
+  'CONNECTION_STRING',
+  'CONNECTION_STRING_FILE',
+  'DEV_KEY',
+  'DEV_KEY_FILE',
+];
 
 const KNOWN: ReadonlySet<string> = new Set([
   ...OF_COMMANDS.map(name => `HALFWAY_${name}`),
