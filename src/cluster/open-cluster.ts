@@ -52,6 +52,7 @@ export class ClusterError extends Error {
 }
 
 const TAG_CHARS = 8;
+const NO_EPOCH = `${'0'.repeat(32)}.0`;
 
 /**
  * Opens the mesh port, takes the node's lease, and begins to link. Rejects with `ClusterError` when the
@@ -77,7 +78,8 @@ export async function openCluster(
       log,
       meter,
       nodeId,
-      epoch: () => opened().self().epoch,
+      // Whoever comes before we have a lease is refused, and comes again.
+      epoch: () => directory?.self().epoch ?? NO_EPOCH,
       nodes: {
         nodes: () => (directory?.nodes() ?? []).map(meshNodeOf),
         onChange: listener => {
@@ -87,11 +89,8 @@ export async function openCluster(
       },
       handlers: {
         message: (from, message, answer) => node?.said(from, message, answer),
-        up: from => log.info({ event: 'MeshLinkUp', peer: from }, 'linked to a node'),
-        down: (from, reason) => {
-          log.warn({ event: 'MeshLinkDown', peer: from, reason }, 'link to a node broke');
-          node?.linkDown(from);
-        },
+        up: () => {},
+        down: from => node?.linkDown(from),
         drained: () => {},
         bug: reportBug,
       },
