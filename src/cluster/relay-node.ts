@@ -248,15 +248,15 @@ export class RelayNode implements Cluster {
     const { mesh } = this.#deps;
     const { id, listenerKey, text, hasBody } = offer;
     const listener = this.#own.get(listenerKey);
+    if (!isRendezvousId(id)) return;
     const pending: Pending = {
-      id: id as Pending['id'],
+      id,
       listenerLost: () => {
         this.#foreign.delete(id);
         mesh.send(node, meshMessage('listener-lost', { id }));
       },
     };
     const isTaken =
-      isRendezvousId(id) &&
       listener !== undefined &&
       this.#foreign.size < FOREIGN_OFFERS_MAX &&
       listener.offer(pending, text, hasBody ? body : undefined);
@@ -274,21 +274,25 @@ export class RelayNode implements Cluster {
       const { reason } = outcome.refused;
       return meshMessage('dial-answer', { outcome: 'refused', reason });
     }
-    const { protocol, opened, abandon } = outcome.dial;
+    const { dial: admitted } = outcome;
     const key = newStreamKey();
     const { mesh, channelOf, log } = this.#deps;
     mesh.expectStream({ key, from: node, timeoutMs: STREAM_TIMEOUT_MS }).then(
       stream => {
         const channel = channelOf(stream);
-        if (channel === undefined) abandon();
-        else opened(channel);
+        if (channel === undefined) admitted.abandon();
+        else admitted.opened(channel);
       },
       (error: unknown) => {
         log.warn({ err: error, node }, 'stream from another node did not come');
-        abandon();
+        admitted.abandon();
       },
     );
-    return meshMessage('dial-answer', { outcome: 'go-on', protocol, streamKey: key });
+    return meshMessage('dial-answer', {
+      outcome: 'go-on',
+      protocol: admitted.protocol,
+      streamKey: key,
+    });
   }
 
   #directoryChanged(event: DirectoryEvent): void {
