@@ -14,12 +14,18 @@ import type { SocketData, UpgradedSocket } from './upgraded-socket.ts';
 const FIN = 0x80;
 const OPCODE_BITS = 0x0f;
 
+/** What of the plane concerns one leg. */
+type LegCalls = Pick<
+  NativePlane,
+  'deliver' | 'writeFrame' | 'close' | 'destroy' | 'pause' | 'resume'
+>;
+
 /** A WebSocket whose frames the native data plane handles: a leg, as the core's Channel. */
 export class NativeChannel implements Channel {
   readonly leg: LegHandle;
-  readonly #plane: NativePlane;
+  readonly #plane: LegCalls;
 
-  constructor(plane: NativePlane, leg: LegHandle) {
+  constructor(plane: LegCalls, leg: LegHandle) {
     this.#plane = plane;
     this.leg = leg;
   }
