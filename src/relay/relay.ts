@@ -331,7 +331,11 @@ export class Relay {
           if (body.kind !== 'stream') {
             const json = message(chosen, body.kind === 'whole');
             const bytes = body.kind === 'whole' ? body.bytes : undefined;
-            if (fitsControlChannel(json)) return relayed.offerInline(chosen, json, bytes);
+            if (fitsControlChannel(json)) {
+              if (relayed.offerInline(chosen, json, bytes)) return true;
+              // A body that finds no room on a crowded channel waits here instead; the address is short.
+              if (bytes === undefined) return false;
+            }
           }
           // Always with a body, if an empty one: Java takes nothing else from a rendezvous.
           const pointer = requestPointer(request, chosen.origin, relayed.id);

@@ -48,8 +48,9 @@ export class ControlWebSocket implements ControlSocket, UpgradedSocket {
     if (this.#ws === undefined) return false;
     // Characters stand for bytes here: JSON is nearly always ASCII, and this is a safety limit.
     const bytes = text.length + (body?.length ?? 0);
-    if (this.#ws.getBufferedAmount() + this.#queuedBytes + bytes > this.#queueBytesMax)
-      return false;
+    // Bodies leave half of the room to messages without one: a body can go by rendezvous instead.
+    const bytesMax = body === undefined ? this.#queueBytesMax : this.#queueBytesMax / 2;
+    if (this.#ws.getBufferedAmount() + this.#queuedBytes + bytes > bytesMax) return false;
     this.#queuedBytes += bytes;
     this.#queue.push({ text, body });
     if (this.#queue.length === 1) this.#outbox.put(() => this.#flush());

@@ -80,13 +80,13 @@ function relayRequest(options: HttpRouteOptions, response: HttpResponse, incomin
     return;
   }
   let relayed: RelayedRequest | undefined;
-  let collecting: IdleTimer | undefined;
+  let stalled: IdleTimer | undefined;
   const sender = new UwsHttpSender(response, outbox, {
     isHead,
     bufferBytesMax: options.bodyBufferBytesMax,
     disarmTimeout: () => options.disarmTimeout(response),
     onAborted: () => {
-      collecting?.stop();
+      stalled?.stop();
       relayed?.senderGone();
     },
   });
@@ -94,19 +94,20 @@ function relayRequest(options: HttpRouteOptions, response: HttpResponse, incomin
     relayed = admitted.relay(sender, { kind: 'none' });
     return;
   }
-  sender.takeBody();
   if (length > INLINE_BODY_BYTES_MAX) {
+    sender.takeBody();
     relayed = admitted.relay(sender, { kind: 'stream', stream: sender });
     return;
   }
-  const stalled = new IdleTimer(options.clock, options.bodyIdleTimeoutMs, () =>
-    sender.refuse(relay.refuse('body-stalled', incoming.request, 'http')),
-  );
-  collecting = stalled;
+  sender.takeBody(() => {
+    stalled = new IdleTimer(options.clock, options.bodyIdleTimeoutMs, () =>
+      sender.refuse(relay.refuse('body-stalled', incoming.request, 'http')),
+    );
+  });
   collect(sender, length, {
-    progress: () => stalled.touch(),
+    progress: () => stalled?.touch(),
     done: bytes => {
-      stalled.stop();
+      stalled?.stop();
       if (!sender.isOver) relayed = admitted.relay(sender, { kind: 'whole', bytes });
     },
   });
@@ -118,7 +119,8 @@ function collect(
   length: number,
   on: { readonly progress: () => void; readonly done: (body: Uint8Array) => void },
 ): void {
-  const body = new Uint8Array(length);
+  // Filled to the last byte, or nobody sees it.
+  const body = Buffer.allocUnsafe(length);
   let filled = 0;
   source.read((chunk, isLast) => {
     body.set(chunk, filled);

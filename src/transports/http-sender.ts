@@ -58,13 +58,14 @@ export class UwsHttpSender implements HttpSender, RequestBody {
 
   /**
    * Starts taking the body. Must be called within the route's handler, or bytes are lost; what
-   * arrives before `read` is kept, and reading from the socket stops over the limit.
+   * arrives before `read` is kept, and reading from the socket stops over the limit. `onLate` is
+   * called when the body did not come whole together with its head.
    */
-  takeBody(): void {
+  takeBody(onLate: () => void = () => {}): void {
     this.#hasBody = true;
     this.#response.onData((data, isLast) => {
-      this.#disarmTimeout();
       this.#isBodyComplete = isLast;
+      if (!isLast) this.#disarmTimeout();
       // Reading goes on after an early answer, only to throw the rest away.
       if (this.#phase === 'over') return;
       const chunk = new Uint8Array(data);
@@ -72,11 +73,14 @@ export class UwsHttpSender implements HttpSender, RequestBody {
         this.#sink(chunk, isLast);
         return;
       }
-      this.#hold(chunk.slice());
+      this.#hold(Buffer.from(chunk));
     });
-    // Armed when the route's handler returns, and a body may take its time to begin.
+    // Most bodies come together with their heads. For the others uWebSockets.js has armed its timer
+    // when the route's handler returned.
     this.#outbox.put(() => {
-      if (this.#phase !== 'over') this.#disarmTimeout();
+      if (this.#phase === 'over' || this.#isBodyComplete) return;
+      this.#disarmTimeout();
+      onLate();
     });
   }
 
@@ -100,8 +104,8 @@ export class UwsHttpSender implements HttpSender, RequestBody {
   }
 
   respond(head: ResponseHead, body: Uint8Array): void {
-    // The body is lent, and the write is put off.
-    const copy = body.length === 0 ? body : body.slice();
+    // The body is lent, and the write is put off. Small buffers share memory, which spares the collector.
+    const copy = body.length === 0 ? body : Buffer.from(body);
     this.#later(() => {
       this.#writeHead(head);
       if (head.bodyless)

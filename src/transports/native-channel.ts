@@ -14,14 +14,20 @@ import type { SocketData, UpgradedSocket } from './upgraded-socket.ts';
 const FIN = 0x80;
 const OPCODE_BITS = 0x0f;
 
+/** What of the plane concerns one leg. */
+type LegCalls = Pick<
+  NativePlane,
+  'deliver' | 'writeFrame' | 'close' | 'destroy' | 'pause' | 'resume'
+>;
+
 /** A WebSocket whose frames the native data plane handles: a leg, as the core's Channel. */
 export class NativeChannel implements Channel {
   readonly leg: LegHandle;
-  readonly #plane: NativePlane;
+  readonly #plane: LegCalls;
   readonly #onGone: () => void;
 
   /** `onGone`: its socket is closed, and its pair's if it was joined. Once. */
-  constructor(plane: NativePlane, leg: LegHandle, onGone: () => void = () => {}) {
+  constructor(plane: LegCalls, leg: LegHandle, onGone: () => void = () => {}) {
     this.#plane = plane;
     this.leg = leg;
     this.#onGone = onGone;

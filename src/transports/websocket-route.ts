@@ -2,6 +2,7 @@ import type {
   HttpRequest,
   HttpResponse,
   us_socket_context_t,
+  WebSocket,
   WebSocketBehavior,
 } from 'uWebSockets.js';
 import type { RefusalReason } from '../protocol/refusals.ts';
@@ -43,6 +44,7 @@ const BACKPRESSURE_BYTES_MAX = 64 * 1024 * 1024;
 
 /** All WebSocket handshakes: `/$hc/…` by its action, anything else refused. */
 export function webSocketRoute(options: WebSocketRouteOptions): WebSocketBehavior<SocketData> {
+  const lenders: CorkLenders = new Set();
   return {
     maxPayloadLength: options.wholeMessageBytesMax,
     maxBackpressure: BACKPRESSURE_BYTES_MAX,
@@ -50,15 +52,31 @@ export function webSocketRoute(options: WebSocketRouteOptions): WebSocketBehavio
     sendPingsAutomatically: true,
     upgrade: (response, request, context) => {
       options.prepare(context);
-      new Handshake(options, response, request, context).answer();
+      new Handshake(options, lenders, { response, request, context }).answer();
     },
-    open: ws => ws.getUserData().socket.opened(ws),
+    open: ws => {
+      const { socket } = ws.getUserData();
+      if (socket instanceof ControlWebSocket) lenders.add(ws);
+      socket.opened(ws);
+    },
     message: (ws, message, isBinary) => ws.getUserData().socket.message(message, isBinary),
     drain: ws => ws.getUserData().socket.drained(),
-    close: (ws, code, reason) =>
-      ws.getUserData().socket.closed(code, Buffer.from(reason).toString()),
+    close: (ws, code, reason) => {
+      lenders.delete(ws);
+      ws.getUserData().socket.closed(code, Buffer.from(reason).toString());
+    },
   };
 }
+
+/**
+ * Open control channels, one of which is corked while a sender is let in. After an upgrade inside a
+ * `cork` that took hold of the response, uWebSockets.js tells by the address of the socket whether
+ * it has become a WebSocket. Where reallocation left it in place, it is taken for an HTTP response
+ * still: flags are read that are none, and the sender is cut (one in some hundreds were), or gets a
+ * timeout of 10 s. With another socket corked, nothing is done afterwards. Without any, it works as
+ * well, with a warning on standard error.
+ */
+type CorkLenders = Set<WebSocket<SocketData>>;
 
 /**
  * uWebSockets.js pings when all but a margin of its idle timeout has passed, and cuts the socket
@@ -69,9 +87,17 @@ function idleTimeoutSeconds(keepAliveMs: number): number {
   return silenceSeconds + (silenceSeconds >= 16 ? 16 : 8);
 }
 
+/** What uWebSockets.js hands to `upgrade`. */
+interface UpgradeArguments {
+  readonly response: HttpResponse;
+  readonly request: HttpRequest;
+  readonly context: us_socket_context_t;
+}
+
 /** One handshake: read at once, then answered now (listen, accept, request) or later (connect). */
 class Handshake {
   readonly #options: WebSocketRouteOptions;
+  readonly #lenders: CorkLenders;
   readonly #response: HttpResponse;
   readonly #context: us_socket_context_t;
   readonly #request: RelayRequest;
@@ -81,12 +107,12 @@ class Handshake {
 
   constructor(
     options: WebSocketRouteOptions,
-    response: HttpResponse,
-    request: HttpRequest,
-    context: us_socket_context_t,
+    lenders: CorkLenders,
+    { response, request, context }: UpgradeArguments,
   ) {
     const { request: relayRequest, fault } = readIncoming(response, request, options.incoming);
     this.#options = options;
+    this.#lenders = lenders;
     this.#response = response;
     this.#context = context;
     this.#request = relayRequest;
@@ -148,10 +174,8 @@ class Handshake {
     });
     const sender: HeldSender = {
       complete: (protocol, opened) =>
-        // Not now: the listener's socket is corked while its own handshake is handled.
-        this.#later(() =>
-          this.#response.cork(() => this.#upgrade(this.#options.channelSocket(opened), protocol)),
-        ),
+        // Not now: uWebSockets.js is still reading the listener's handshake, and would mix up the two.
+        this.#later(() => this.#upgradeLate(this.#options.channelSocket(opened), protocol)),
       refuse: refused => this.#later(() => this.#refuse(refused)),
       reject: (status, description) => this.#later(() => this.#reject(status, description)),
     };
@@ -199,6 +223,15 @@ class Handshake {
     // No extensions, ever: frames cross as they are, and two hops could not agree on compression.
     const data: SocketData = { socket };
     this.#response.upgrade(data, this.#key, protocol ?? '', '', this.#context);
+  }
+
+  /** An upgrade outside of the handler of its own handshake. */
+  #upgradeLate(socket: UpgradedSocket, protocol: string | undefined): void {
+    const [lender] = this.#lenders;
+    const upgrade = (): void => this.#upgrade(socket, protocol);
+    // While another socket is corked, the response's own `cork` does nothing but call us.
+    if (lender === undefined) upgrade();
+    else lender.cork(() => this.#response.cork(upgrade));
   }
 
   #refuse(refused: Refused): void {

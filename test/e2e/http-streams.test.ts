@@ -144,6 +144,25 @@ describe.each(DATA_PLANES)('over %s', dataPlane => {
     expect(listener.texts).toHaveLength(500);
   });
 
+  test('300 at once with large bodies find room: inline, and by rendezvous beyond that', async () => {
+    await using relay = await startRelay({ dataPlane });
+    await using listener = await listen(relay);
+    let byRendezvous = 0;
+    listener.serve(request => {
+      if (request.isByRendezvous) byRendezvous += 1;
+      return { body: String(request.body.length) };
+    });
+    const body = pattern(60_000);
+    const answers = await Promise.all(
+      Array.from({ length: 300 }, () => send(relay, '/hyco', { method: 'POST', body })),
+    );
+    expect(new Set(answers.map(answer => `${answer.status} ${answer.body.toString()}`))).toEqual(
+      new Set(['200 60000']),
+    );
+    expect(byRendezvous).toBeGreaterThan(0);
+    expect(byRendezvous).toBeLessThan(300);
+  });
+
   test('one that is slow blocks none of the others', async () => {
     await using relay = await startRelay({ dataPlane });
     await using listener = await listen(relay);

@@ -56,6 +56,16 @@ describe.each(DATA_PLANES)('a joined pair on $dataPlane', ({ dataPlane, promises
     }
   });
 
+  // uWebSockets.js cut senders right after their 101, depending on what lay in its heap: see CorkLenders.
+  test('stays joined, in forty fresh relays', async () => {
+    for (let i = 0; i < 40; i += 1) {
+      await using relay = await start();
+      const { sender, listener } = await joinPair(relay);
+      sender.send(`${i}`);
+      expect(await listener.nextText()).toBe(`${i}`);
+    }
+  });
+
   test('sends no frame longer than Java takes, and no empty one that nobody sent', async () => {
     await using relay = await start();
     const { sender, listener } = await joinPair(relay);

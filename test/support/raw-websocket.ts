@@ -1,6 +1,6 @@
 import { createHash, randomBytes } from 'node:crypto';
 import { connect as connectTcp, type Socket } from 'node:net';
-import { connect as connectTls } from 'node:tls';
+import { connect as connectTls, TLSSocket } from 'node:tls';
 import {
   encodeClosePayload,
   encodeFrame,
@@ -354,9 +354,10 @@ export class RawWebSocket {
     this.#socket.end();
   }
 
-  /** Breaks the connection with a TCP reset. */
+  /** Breaks the connection: with a TCP reset, or under TLS with an end that TLS did not announce. */
   async reset(): Promise<void> {
-    this.#socket.resetAndDestroy();
+    if (this.#socket instanceof TLSSocket) this.#socket.destroy();
+    else this.#socket.resetAndDestroy();
     await this.#gone;
   }
 
