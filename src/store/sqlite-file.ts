@@ -16,6 +16,7 @@ const STEPS: readonly string[] = [
      version INTEGER NOT NULL,
      text TEXT NOT NULL
    ) WITHOUT ROWID;
+   CREATE INDEX hybrid_connections ON records (is_hybrid_connection);
    CREATE TABLE changes (
      number INTEGER PRIMARY KEY,
      key TEXT NOT NULL,
