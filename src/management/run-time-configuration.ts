@@ -53,9 +53,21 @@ export class RunTimeConfiguration {
     this.#feedWaitMs = deps.store.isShared ? FEED_WAIT_MS : Number.POSITIVE_INFINITY;
   }
 
-  /** Applies what is stored and goes on following. Rejects with `StoreError` when it cannot be read. */
+  /**
+   * Applies what is stored and goes on following. Rejects with `StoreError` when it cannot be read; but a store that
+   * is shared may be away for a while, and the node serves what its file defines until it comes.
+   */
   async start(): Promise<void> {
-    await this.#takeSnapshot();
+    try {
+      await this.#takeSnapshot();
+    } catch (error) {
+      if (!(error instanceof StoreError) || !this.#deps.store.isShared) throw error;
+      this.#deps.log.warn(
+        { err: error },
+        'configuration store is away: serving what the file defines',
+      );
+      this.#fault = error.message;
+    }
     this.#follow().catch(this.#deps.reportBug);
   }
 
