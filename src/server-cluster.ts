@@ -4,12 +4,18 @@ import type { Clock } from './base/clock.ts';
 import type { Logger } from './base/logger.ts';
 import { StartError } from './config/errors.ts';
 import type { Config } from './config/options.ts';
+import type { Coordinator } from './cluster/coordinator.ts';
 import type { Hops } from './cluster/hops.ts';
+import { DIRECTORY_TIMES } from './cluster/limits.ts';
+import { MemberDirectory } from './cluster/member-directory.ts';
 import type { MeshCredentials } from './cluster/mesh-credentials.ts';
 import { ClusterError, openCluster, type OpenCluster } from './cluster/open-cluster.ts';
 import { openRedisDirectory } from './cluster/redis-directory.ts';
+import { openRedis, type RedisClient } from './redis/client.ts';
 import { parseRedisUrl, type RedisTarget } from './redis/redis-url.ts';
 import type { Meter, Randomness } from './relay/ports.ts';
+import { RedisStore } from './store/redis-store.ts';
+import type { RelayStore } from './store/relay-store.ts';
 import type { OpenDataPlane } from './transports/data-plane.ts';
 
 export interface ClusterParts {
@@ -19,6 +25,8 @@ export interface ClusterParts {
   readonly meter: Meter;
   readonly dataPlane: OpenDataPlane;
   readonly hops: Hops;
+  /** In place of Redis. */
+  readonly coordinator?: Coordinator;
 }
 
 /** Makes this process a node of a cluster, where the configuration says so. Rejects with `StartError`. */
@@ -26,9 +34,8 @@ export async function joinCluster(
   config: Config,
   parts: ClusterParts,
 ): Promise<OpenCluster | undefined> {
-  if (config.redis === undefined) return undefined;
-  const { clock, random, log, meter } = parts;
-  const target = redisTarget(config);
+  const { clock, random, log, meter, coordinator } = parts;
+  if (config.redis === undefined && coordinator === undefined) return undefined;
   const reportBug = (bug: unknown): void => log.error({ err: bug }, 'bug in the cluster');
   try {
     return await openCluster(
@@ -49,7 +56,21 @@ export async function joinCluster(
         meter,
         reportBug,
         openDirectory: node =>
-          openRedisDirectory({ ...node, clock, target, keyPrefix: config.redisPrefix, reportBug }),
+          coordinator === undefined
+            ? openRedisDirectory({
+                ...node,
+                clock,
+                reportBug,
+                target: redisTarget(config),
+                keyPrefix: config.redisPrefix,
+              })
+            : new MemberDirectory({
+                ...node,
+                clock,
+                reportBug,
+                coordinator,
+                times: DIRECTORY_TIMES,
+              }),
         channelOf: stream => parts.dataPlane.streamChannel(stream) ?? stream.channel(),
         joinHop: (rendezvous, stream) => parts.hops.join(rendezvous, stream),
       },
@@ -58,6 +79,56 @@ export async function joinCluster(
     if (error instanceof ClusterError) throw new StartError(error.message, { cause: error });
     throw error;
   }
+}
+
+/** How long a start waits for Redis before it goes on without. */
+const REDIS_START_MS = 3_000;
+/** How long a step of the store may take: a snapshot of thousands of records is the longest. */
+const STORE_TIMEOUT_MS = 10_000;
+/** The longest wait for a change, and what it may take beyond. */
+const STORE_FEED_MS_MAX = 15_000;
+
+/** Records of the cluster in its Redis; undefined without one. The store closes its connections. */
+export async function openClusterStore(
+  config: Config,
+  clock: Clock,
+): Promise<RelayStore | undefined> {
+  if (config.redis === undefined) return undefined;
+  const target = redisTarget(config);
+  const open = (use: string, blockingMsMax: number): RedisClient =>
+    openRedis({
+      target,
+      clock,
+      connectionName: `halfway:${config.nodeId}:${use}`,
+      commandTimeoutMs: STORE_TIMEOUT_MS,
+      blockingMsMax,
+    });
+  const commands = open('store', 0);
+  const feed = open('store-feed', STORE_FEED_MS_MAX);
+  const store = new RedisStore({ commands, feed, keyPrefix: config.redisPrefix });
+  await commands.untilUp(REDIS_START_MS);
+  return closing(store, () => {
+    commands.close();
+    feed.close();
+  });
+}
+
+/** The store, which ends by `close` what it stands on. */
+function closing(store: RelayStore, close: () => void): RelayStore {
+  return {
+    shown: store.shown,
+    isDurable: store.isDurable,
+    isShared: store.isShared,
+    snapshot: () => store.snapshot(),
+    changesAfter: (position, waitMs) => store.changesAfter(position, waitMs),
+    put: (record, guard) => store.put(record, guard),
+    delete: (key, expectedVersion) => store.delete(key, expectedVersion),
+    restore: records => store.restore(records),
+    close: () => {
+      store.close();
+      close();
+    },
+  };
 }
 
 function redisTarget(config: Config): RedisTarget {

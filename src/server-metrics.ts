@@ -2,7 +2,7 @@ import type { Hops } from './cluster/hops.ts';
 import { DIRECTORY_METRICS } from './cluster/metrics.ts';
 import { MESH_METRICS } from './cluster/mesh-metrics.ts';
 import type { OpenCluster } from './cluster/open-cluster.ts';
-import { createMetrics, type Metrics } from './observability/metrics.ts';
+import { createMetrics, type Metrics, type MetricSnapshot } from './observability/metrics.ts';
 import { RELAY_METRICS } from './relay/metrics.ts';
 import { DEGRADED_REASONS } from './cluster/listener-directory.ts';
 import type { NamespaceTable } from './relay/namespaces.ts';
@@ -29,6 +29,7 @@ export interface ServerMetrics {
   readonly meter: Meter;
   collectFrom(sources: MetricSources): void;
   readonly read: () => Promise<{ readonly text: string; readonly contentType: string }>;
+  readonly snapshot: () => Promise<MetricSnapshot>;
 }
 
 const HOP_METRICS = [
@@ -103,6 +104,7 @@ export function serverMetrics(entityLabelsMax: number): ServerMetrics {
         if (sources.cluster !== undefined) collectCluster(metrics, sources.cluster, sources.hops);
       }),
     read: async () => ({ text: await metrics.text(), contentType: metrics.contentType }),
+    snapshot: () => metrics.snapshot(),
   };
 
   function collectEntities({ namespaces }: MetricSources): void {

@@ -5,10 +5,17 @@ import { systemClock, type Clock } from './base/clock.ts';
 import type { Logger } from './base/logger.ts';
 import { StartError } from './config/errors.ts';
 import type { Config } from './config/options.ts';
+import type { Coordinator } from './cluster/coordinator.ts';
 import { Hops } from './cluster/hops.ts';
-import { joinCluster } from './server-cluster.ts';
+import { joinCluster, openClusterStore } from './server-cluster.ts';
+import { drainAnswer } from './management/drain-request.ts';
+import type { ApiAnswer } from './management/api-answers.ts';
+import type { ApiRequest } from './management/api-request.ts';
+import type { MetricSnapshot } from './observability/metrics.ts';
 import { openManagement } from './server-management.ts';
 import { serverMetrics } from './server-metrics.ts';
+import { clusterStatus, statusRows } from './server-status.ts';
+import type { RelayStore } from './store/relay-store.ts';
 import { RelayEvents } from './relay/events.ts';
 import { NamespaceTable } from './relay/namespaces.ts';
 import { Relay } from './relay/relay.ts';
@@ -22,21 +29,54 @@ import {
   type PublicRoutes,
 } from './transports/public-port.ts';
 import { answerHealth, type Readiness } from './transports/health.ts';
-import { statusPage, type StatusReport } from './transports/status-page.ts';
-import { startTlsTerminator, type TlsTerminator } from './transports/tls-terminator.ts';
+import { statusPage } from './transports/status-page.ts';
+import type { StatusReport } from './transports/status-report.ts';
+import {
+  startTlsTerminator,
+  type TlsTerminator,
+  type TlsTerminatorOptions,
+} from './transports/tls-terminator.ts';
 import { VERSION } from './version.ts';
 
 export interface RunningServer {
   readonly port: number;
+  /** 0 for a worker, which has none. */
   readonly adminPort: number;
   readonly tls: boolean;
-  /** Gentle: resolves when everybody has moved or finished, or at the deadline. Ends with `stop`. */
-  drain(): Promise<void>;
+  /**
+   * Gentle: resolves when everybody has moved or finished, or at the deadline. Ends with `stop`. `closePort`: nothing
+   * new is taken from the beginning, because somebody else is to have the port.
+   */
+  drain(how?: { readonly closePort?: boolean }): Promise<void>;
   /** At once: cuts what is open. Safe to call twice. */
   stop(): Promise<void>;
   /** Reads the TLS certificate again. Rejects and keeps the old one when it is bad. */
   reloadCertificates(): Promise<void>;
   status(): StatusReport;
+}
+
+/** One that a parent looks after, too. */
+export interface RunningNode extends RunningServer {
+  /** For a parent that adds up what its workers count. */
+  metrics(): Promise<MetricSnapshot>;
+  manage(request: ApiRequest): Promise<ApiAnswer>;
+}
+
+/** What a worker has of its parent, in place of opening it itself. It has no admin port, and shares the public one. */
+export interface WorkerParts {
+  /** Keeps the directory where there is no Redis. */
+  readonly coordinator?: Coordinator;
+  readonly store?: RelayStore;
+  /** TLS connections that the parent accepted. */
+  readonly connections?: NonNullable<TlsTerminatorOptions['source']>;
+}
+
+export interface ServerDeps {
+  readonly log: Logger;
+  readonly clock?: Clock;
+  /** Somebody asked through the admin port for what SIGTERM does. */
+  readonly onDrainRequest?: () => void;
+  readonly worker?: WorkerParts;
 }
 
 /** How long a TLS client may take for its handshake. */
@@ -51,21 +91,33 @@ const DRAIN_CHECK_MS = 100;
  * Builds the parts in the order in which they need one another, and opens the ports last. Rejects
  * with `StartError` when this machine does not let us start.
  */
-export async function startServer(
-  config: Config,
-  deps: { readonly log: Logger; readonly clock?: Clock },
-): Promise<RunningServer> {
-  const { log, clock = systemClock } = deps;
+export async function startServer(config: Config, deps: ServerDeps): Promise<RunningNode> {
+  const { log, clock = systemClock, worker } = deps;
   const startedAtMs = clock.nowMs();
   const random = new Randomness();
   const namespaces = new NamespaceTable(config.namespaces, clock.wallMs());
   const metrics = serverMetrics(config.entityLabelsMax);
   const dataPlane = await openDataPlane(config, { log, clock, meter: metrics.meter });
   if ('unavailable' in dataPlane) throw new StartError(dataPlane.unavailable);
-  const management = await openManagement(config, { namespaces, clock, log, random });
+  const store = worker?.store ?? (await openClusterStore(config, clock));
+  const management = await openManagement(config, {
+    namespaces,
+    clock,
+    log,
+    random,
+    ...(store === undefined ? {} : { store }),
+  });
   const { meter } = metrics;
   const hops = new Hops(dataPlane.joiner, meter);
-  const cluster = await joinCluster(config, { clock, random, log, meter, dataPlane, hops });
+  const cluster = await joinCluster(config, {
+    clock,
+    random,
+    log,
+    meter,
+    dataPlane,
+    hops,
+    ...(worker?.coordinator === undefined ? {} : { coordinator: worker.coordinator }),
+  });
   const events = new RelayEvents({ clock, random, log, meter: metrics.meter });
   const relay = new Relay({
     namespaces,
@@ -78,7 +130,21 @@ export async function startServer(
     autoCreate: config.autoCreate,
     ...(cluster === undefined ? {} : { cluster: cluster.node }),
   });
-  cluster?.node.serve(relay);
+  if (cluster !== undefined) {
+    cluster.node.serve(relay);
+    // What listeners elsewhere it has may be known before it is.
+    namespaces.onAdded(added => cluster.node.refresh(added));
+  }
+  if (config.autoCreate) {
+    cluster?.directory.observe(event => {
+      // A sender may come here before any listener has.
+      if (event.type !== 'listener-added') return;
+      const { namespace, hybridConnection } = event.row;
+      const home = namespaces.named(namespace);
+      if (home?.named(hybridConnection) === undefined)
+        home?.create(hybridConnection, clock.wallMs());
+    });
+  }
 
   let drainPhase: 'no' | 'announced' | 'draining' = 'no';
   const readiness = (): Readiness => ({
@@ -138,17 +204,16 @@ export async function startServer(
     listeners: relay.listenerCount,
     senders: relay.senderCount,
     waitingSenders: relay.waitingSenders,
-    hybridConnections: namespaces.all.flatMap(namespace =>
-      [...namespace.hybridConnections].map(entity => ({
-        namespace: namespace.name,
-        name: entity.name,
-        listeners: entity.listeners.length,
-        pairs: entity.joinedPairs,
-        requests: entity.requests.size,
-        bytesToListener: entity.traffic[0] ?? 0,
-        bytesToSender: entity.traffic[1] ?? 0,
-      })),
-    ),
+    hybridConnections: statusRows(namespaces),
+    ...(cluster === undefined
+      ? {}
+      : {
+          cluster: clusterStatus(
+            cluster,
+            namespaces,
+            worker?.coordinator === undefined ? 'redis' : 'parent',
+          ),
+        }),
   });
   metrics.collectFrom({
     cluster,
@@ -162,25 +227,32 @@ export async function startServer(
 
   const publicPort = await openPublic(config, routes, {
     log,
+    worker,
     opened: opened => {
       terminator = opened;
     },
   });
-  const adminPort = await openAdminPort({
-    host: config.adminHost,
-    port: config.adminPort,
-    token: config.adminToken,
-    readiness,
-    metrics: metrics.read,
-    status: () => ({ html: statusPage(status()), json: status() }),
-    manage: request => management.api(publicPort.port).handle(request),
-    reportBug: bug => log.error({ err: bug }, 'admin port failed'),
-  });
+  const manage = async (request: ApiRequest): Promise<ApiAnswer> =>
+    drainAnswer(request, config, deps.onDrainRequest) ??
+    management.api(publicPort.port).handle(request);
+  const adminPort =
+    worker === undefined
+      ? await openAdminPort({
+          host: config.adminHost,
+          port: config.adminPort,
+          token: config.adminToken,
+          readiness,
+          metrics: metrics.read,
+          status: async () => ({ html: statusPage(status()), json: status() }),
+          manage,
+          reportBug: bug => log.error({ err: bug }, 'admin port failed'),
+        })
+      : { port: 0, close: () => {} };
   if (adminPort === undefined) {
     publicPort.close();
     dataPlane.close();
     management.close();
-    throw new StartError(portTaken('admin', config.adminHost, config.adminPort, '--admin-port'));
+    throw adminPortTaken(config);
   }
 
   let isStopped = false;
@@ -202,10 +274,13 @@ export async function startServer(
     tls: terminator !== undefined,
     status,
     stop,
-    async drain() {
+    metrics: metrics.snapshot,
+    manage,
+    async drain({ closePort = false } = {}) {
       if (drainPhase !== 'no') return;
       drainPhase = 'announced';
-      await cluster?.directory.setState('draining');
+      if (closePort) publicPort.stopListening();
+      if (cluster !== undefined) await cluster.directory.setState('draining');
       // Work still comes in until the balancer has noticed; refusing it now would only fail it.
       await wait(config.drainDelayMs);
       drainPhase = 'draining';
@@ -233,12 +308,17 @@ export async function startServer(
 async function openPublic(
   config: Config,
   routes: PublicRoutes,
-  tls: { readonly log: Logger; readonly opened: (terminator: TlsTerminator) => void },
+  tls: {
+    readonly log: Logger;
+    readonly worker: WorkerParts | undefined;
+    readonly opened: (terminator: TlsTerminator) => void;
+  },
 ): Promise<PublicPort> {
+  const { worker } = tls;
   if (config.tlsCert === undefined || config.tlsKey === undefined) {
-    const opened = await openPublicPort(routes, config);
+    const opened = await openPublicPort(routes, config, { isShared: worker !== undefined });
     if (opened !== undefined) return opened;
-    throw new StartError(portTaken('public', config.host, config.port, '--port'));
+    throw publicPortTaken(config);
   }
   const socket = await openPublicUnixSocket(routes);
   if (socket === undefined) {
@@ -248,6 +328,7 @@ async function openPublic(
     const terminator = await startTlsTerminator({
       host: config.host,
       port: config.port,
+      ...(worker?.connections === undefined ? {} : { source: worker.connections }),
       certFile: config.tlsCert,
       keyFile: config.tlsKey,
       socketPath: socket.path,
@@ -269,6 +350,14 @@ async function openPublic(
     const why = cause instanceof Error ? cause.message : String(cause);
     throw new StartError(`Cannot serve TLS: ${why}`, { cause });
   }
+}
+
+export function publicPortTaken({ host, port }: Config): StartError {
+  return new StartError(portTaken('public', host, port, '--port'));
+}
+
+export function adminPortTaken({ adminHost, adminPort }: Config): StartError {
+  return new StartError(portTaken('admin', adminHost, adminPort, '--admin-port'));
 }
 
 function portTaken(which: string, host: string, port: number, flag: string): string {

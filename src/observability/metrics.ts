@@ -1,4 +1,11 @@
-import { collectDefaultMetrics, Counter, Gauge, Histogram, Registry } from 'prom-client';
+import {
+  AggregatorRegistry,
+  collectDefaultMetrics,
+  Counter,
+  Gauge,
+  Histogram,
+  Registry,
+} from 'prom-client';
 import { assert } from '../base/assert.ts';
 
 /** One metric as plain data, as each folder lists its own in its `metrics.ts`. */
@@ -49,6 +56,8 @@ export interface Metrics {
   cappedLabel(max: number): CappedLabel;
   /** The scrape's text. */
   text(): Promise<string>;
+  /** The same as data, for `addMetrics`. */
+  snapshot(): Promise<MetricSnapshot>;
   readonly contentType: string;
 }
 
@@ -102,9 +111,43 @@ export function createMetrics(
       for (const copy of copies) copy();
       return registry.metrics();
     },
+    snapshot: () => {
+      for (const copy of copies) copy();
+      return registry.getMetricsAsJSON();
+    },
     contentType: registry.contentType,
   };
 }
+
+/** All metrics of a process at one moment; can be sent to another one. */
+export type MetricSnapshot = Awaited<ReturnType<Registry['getMetricsAsJSON']>>;
+
+/** How values of one series become one: `omit` leaves the metric out. */
+export type Across = 'sum' | 'max' | 'min' | 'first' | 'average' | 'omit';
+
+/**
+ * One set of metrics out of several processes'. Series with the same labels are added up, but for the metrics in
+ * `across`, and for those of Node, which prom-client knows.
+ */
+export function addMetrics(
+  snapshots: readonly MetricSnapshot[],
+  across: Readonly<Record<string, Across>>,
+): AddedMetrics {
+  const marked = snapshots.map(snapshot =>
+    snapshot.map(metric => ({
+      ...metric,
+      aggregator: across[metric.name] ?? metric.aggregator,
+    })),
+  );
+  const registry = AggregatorRegistry.aggregate(marked);
+  return {
+    text: () => registry.metrics(),
+    snapshot: () => registry.getMetricsAsJSON(),
+    contentType: registry.contentType,
+  };
+}
+
+export type AddedMetrics = Pick<Metrics, 'text' | 'snapshot' | 'contentType'>;
 
 function makeCounter(definition: MetricDefinition, registry: Registry): CounterMetric {
   const counter = new Counter(shape(definition, registry));

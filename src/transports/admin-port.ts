@@ -11,7 +11,7 @@ export interface AdminPortOptions {
   readonly token: string | undefined;
   readonly readiness: () => Readiness;
   readonly metrics: () => Promise<{ readonly text: string; readonly contentType: string }>;
-  readonly status: () => { readonly html: string; readonly json: unknown };
+  readonly status: () => Promise<{ readonly html: string; readonly json: unknown }>;
   readonly manage: ManagementRoutesOptions['handle'];
   readonly reportBug: (bug: unknown) => void;
 }
@@ -39,16 +39,18 @@ export async function openAdminPort(options: AdminPortOptions): Promise<AdminPor
   });
   app.get('/status', (response, request) => {
     if (!isAllowed(request.getHeader('authorization'), options.token)) return deny(response);
-    const { html, json } = options.status();
-    if (request.getHeader('accept').includes('application/json')) {
-      writeJson(response, '200 OK', json);
-      return;
-    }
-    response
-      .writeHeader('Content-Type', 'text/html; charset=utf-8')
-      .writeHeader('Content-Security-Policy', "default-src 'none'; style-src 'unsafe-inline'")
-      .writeHeader('Cache-Control', 'no-store')
-      .end(html);
+    const isJson = request.getHeader('accept').includes('application/json');
+    let isAborted = false;
+    response.onAborted(() => {
+      isAborted = true;
+    });
+    options.status().then(({ html, json }) => {
+      if (isAborted) return;
+      response.cork(() => {
+        if (isJson) writeJson(response, '200 OK', json);
+        else writeHtml(response, html);
+      });
+    }, options.reportBug);
   });
   addManagementRoutes(app, {
     isAllowed: authorization => isAllowed(authorization, options.token),
@@ -59,7 +61,8 @@ export async function openAdminPort(options: AdminPortOptions): Promise<AdminPor
   });
   app.any('/*', response =>
     writeJson(response, '404 Not Found', {
-      error: 'Not found; this port has /healthz, /readyz, /metrics, /status and /api/namespaces',
+      error:
+        'Not found; this port has /healthz, /readyz, /metrics, /status, /api/namespaces and POST /api/drain',
     }),
   );
   const socket = await new Promise<us_listen_socket | false>(resolve => {
@@ -72,6 +75,14 @@ export async function openAdminPort(options: AdminPortOptions): Promise<AdminPor
       app.close();
     },
   };
+}
+
+function writeHtml(response: HttpResponse, html: string): void {
+  response
+    .writeHeader('Content-Type', 'text/html; charset=utf-8')
+    .writeHeader('Content-Security-Policy', "default-src 'none'; style-src 'unsafe-inline'")
+    .writeHeader('Cache-Control', 'no-store')
+    .end(html);
 }
 
 function isAllowed(authorization: string, token: string | undefined): boolean {

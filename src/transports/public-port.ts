@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { us_listen_socket, TemplatedApp } from 'uWebSockets.js';
 import { httpRoute, type HttpRouteOptions } from './http-route.ts';
-import { LISTEN_EXCLUSIVE, uWS } from './uws.ts';
+import { LISTEN_EXCLUSIVE, LISTEN_SHARED, uWS } from './uws.ts';
 import { webSocketRoute, type WebSocketRouteOptions } from './websocket-route.ts';
 
 /** The one port that clients need, or the Unix socket behind our own TLS. */
@@ -26,16 +26,38 @@ function routes(options: PublicRoutes): TemplatedApp {
   return uWS.App().ws('/*', webSocketRoute(options.webSocket)).any('/*', httpRoute(options.http));
 }
 
-/** Undefined when the address cannot be had: in use, or not ours. */
+/** Where the public port is. */
+export interface PublicAddress {
+  readonly host: string;
+  readonly port: number;
+}
+
+/**
+ * Undefined when the address cannot be had: in use, or not ours. With `isShared` only one that is used by others than
+ * those that share it counts as in use.
+ */
 export async function openPublicPort(
   options: PublicRoutes,
-  address: { readonly host: string; readonly port: number },
+  { host, port }: PublicAddress,
+  { isShared }: { readonly isShared: boolean },
 ): Promise<PublicPort | undefined> {
   const app = routes(options);
   const socket = await new Promise<us_listen_socket | false>(resolve => {
-    app.listen(address.host, address.port, LISTEN_EXCLUSIVE, resolve);
+    app.listen(host, port, isShared ? LISTEN_SHARED : LISTEN_EXCLUSIVE, resolve);
   });
   return socket === false ? undefined : opened(app, socket, () => {});
+}
+
+/** A port there that nobody uses, for several processes to share. Undefined when the address cannot be had. */
+export async function findSharedPort({ host, port }: PublicAddress): Promise<number | undefined> {
+  const app = uWS.App();
+  const socket = await new Promise<us_listen_socket | false>(resolve => {
+    app.listen(host, port, LISTEN_EXCLUSIVE, resolve);
+  });
+  if (socket === false) return undefined;
+  const found = uWS.us_socket_local_port(socket);
+  app.close();
+  return found;
 }
 
 export interface PublicUnixSocket extends PublicPort {

@@ -1,24 +1,6 @@
-/** What the status page and `/status` as JSON show. */
-export interface StatusReport {
-  readonly node: string;
-  readonly version: string;
-  readonly uptimeSeconds: number;
-  readonly ready: boolean;
-  readonly reasons: readonly string[];
-  readonly dataPlane: string;
-  readonly listeners: number;
-  readonly senders: number;
-  readonly waitingSenders: number;
-  readonly hybridConnections: readonly {
-    readonly namespace: string;
-    readonly name: string;
-    readonly listeners: number;
-    readonly pairs: number;
-    readonly requests: number;
-    readonly bytesToListener: number;
-    readonly bytesToSender: number;
-  }[];
-}
+import type { ClusterNode, StatusReport } from './status-report.ts';
+
+export type { StatusReport };
 
 /** Rows shown; `/status` as JSON has them all. */
 const ROWS_MAX = 500;
@@ -54,8 +36,56 @@ export function statusPage(report: StatusReport): string {
     `Data plane: ${escapeHtml(report.dataPlane)}. ` +
     `${report.listeners} listeners, ${report.senders} senders (${report.waitingSenders} waiting).</p>` +
     `<table>${tableRow('th', ['Hybrid connection', 'Listeners', 'Pairs', 'Requests', 'Bytes to listeners', 'Bytes to senders'])}` +
-    `${rows.join('')}</table>${more > 0 ? `<p>… and ${more} more</p>` : ''}</html>`
+    `${rows.join('')}</table>${more > 0 ? `<p>… and ${more} more</p>` : ''}` +
+    `${clusterPart(report.cluster)}${workersPart(report.workers)}</html>`
   );
+}
+
+function clusterPart(cluster: StatusReport['cluster']): string {
+  if (cluster === undefined) return '';
+  const where = cluster.coordinator === 'redis' ? 'Redis' : 'the parent process';
+  const problems = [
+    ...(cluster.coordinatorUp ? [] : [`${where} is away`]),
+    ...cluster.degraded,
+    ...cluster.warnings,
+  ].map(text => `<li class="bad">${escapeHtml(text)}</li>`);
+  const rows = cluster.nodes.map(node =>
+    tableRow('td', [
+      node.node,
+      node.state,
+      node.meshAddress,
+      linkText(node),
+      node.roundTripMs === undefined ? '' : `${node.roundTripMs.toFixed(1)} ms`,
+      node.listeners,
+    ]),
+  );
+  return (
+    `<h2>Cluster</h2><p>Directory kept by ${where}: ${cluster.listenersHere} listeners here, ` +
+    `${cluster.listenersElsewhere} elsewhere, ${cluster.listenersUnwritten} not written yet; ` +
+    `${cluster.feedLagChanges} changes behind.</p>` +
+    (problems.length === 0 ? '' : `<ul>${problems.join('')}</ul>`) +
+    `<table>${tableRow('th', ['Node', 'State', 'Mesh address', 'Link', 'Round trip', 'Listeners'])}${rows.join('')}</table>`
+  );
+}
+
+/** The state of a link, and why it is not up. */
+export function linkText({ link, why }: ClusterNode): string {
+  return why === undefined ? link : `${link} (${why})`;
+}
+
+function workersPart(workers: StatusReport['workers']): string {
+  if (workers === undefined) return '';
+  const rows = workers.map(worker =>
+    tableRow('td', [
+      worker.node,
+      worker.pid ?? '',
+      worker.ready ? worker.state : `${worker.state}, not ready`,
+      worker.restarts,
+      worker.listeners ?? '',
+      worker.senders ?? '',
+    ]),
+  );
+  return `<h2>Workers</h2><table>${tableRow('th', ['Worker', 'Process', 'State', 'Restarts', 'Listeners', 'Senders'])}${rows.join('')}</table>`;
 }
 
 function tableRow(cell: 'td' | 'th', values: readonly (string | number)[]): string {

@@ -13,6 +13,8 @@ export interface TlsTerminatorOptions {
   readonly host: string;
   /** 0 picks one. */
   readonly port: number;
+  /** Who accepts instead, at that port, and hands each connection to `take`. */
+  readonly source?: (take: (connection: Socket) => void) => void;
   readonly certFile: string;
   readonly keyFile: string;
   /** The Unix socket on which uWebSockets.js listens; keep it where no other user can reach it. */
@@ -86,15 +88,23 @@ export async function startTlsTerminator(options: TlsTerminatorOptions): Promise
   });
   server.maxConnections = options.connectionsMax;
   const terminator = new Terminator(server, options);
+  if (options.source !== undefined) options.source(connection => terminator.take(connection));
+  else await listen(server, options);
+  terminator.start();
+  return terminator;
+}
+
+async function listen(
+  server: Server,
+  { host, port }: { readonly host: string; readonly port: number },
+): Promise<void> {
   await new Promise<void>((resolve, reject) => {
     server.once('error', reject);
-    server.listen({ host: options.host, port: options.port }, () => {
+    server.listen({ host, port }, () => {
       server.off('error', reject);
       resolve();
     });
   });
-  terminator.start();
-  return terminator;
 }
 
 class Terminator implements TlsTerminator {
@@ -108,11 +118,13 @@ class Terminator implements TlsTerminator {
   readonly #sockets = new Set<Socket>();
   readonly #joined = new Set<JoinedSockets>();
   #cancelCheck: CancelTimer | undefined;
-  #port = 0;
+  #port: number;
+  #isTaking = true;
 
   constructor(server: Server, options: TlsTerminatorOptions) {
     this.#server = server;
     this.#options = options;
+    this.#port = options.port;
     this.#clock = options.clock ?? systemClock;
     this.#stallTimeoutMs = options.stallTimeoutMs ?? STALL_TIMEOUT_MS;
     server.on('drop', () => {
@@ -138,6 +150,19 @@ class Terminator implements TlsTerminator {
     this.#checkStallsLater();
   }
 
+  /** One that somebody else accepted. */
+  take(connection: Socket): void {
+    if (!this.#isTaking || this.#sockets.size >= this.#options.connectionsMax) {
+      this.stats.refused += 1;
+      connection.destroy();
+      return;
+    }
+    connection.allowHalfOpen = true;
+    connection.setNoDelay(true);
+    connection.setKeepAlive(true, KEEP_ALIVE_DELAY_MS);
+    this.#server.emit('connection', connection);
+  }
+
   get port(): number {
     return this.#port;
   }
@@ -158,11 +183,13 @@ class Terminator implements TlsTerminator {
   }
 
   stopListening(): void {
+    this.#isTaking = false;
     this.#server.close();
   }
 
   close(): void {
     this.#cancelCheck?.();
+    this.#isTaking = false;
     this.#server.close();
     for (const joined of this.#joined) joined.destroy();
     for (const socket of this.#sockets) socket.destroy();

@@ -28,6 +28,8 @@ const HTTP_HEAD_BYTES_MAX = 65_536;
 
 /** Option for `listen`: a port that is taken is an error. Without it two servers share the port, unnoticed. */
 export const LISTEN_EXCLUSIVE = 1;
+/** Option for `listen`: other processes of this user that ask for the same may listen there, too. */
+export const LISTEN_SHARED = 0;
 
 const require = createRequire(import.meta.url);
 

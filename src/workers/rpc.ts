@@ -2,18 +2,7 @@ import type { CancelTimer, Clock } from '../base/clock.ts';
 import type { Line } from './line.ts';
 
 /** What one side may ask of the other, by name. */
-export type Procedures = object;
-
-type Procedure = (...args: never[]) => unknown;
-type NamesOf<P extends Procedures> = {
-  [Name in keyof P]: P[Name] extends Procedure ? Name & string : never;
-}[keyof P];
-type ArgsOf<P, Name extends keyof P> = P[Name] extends (...args: infer Args) => unknown
-  ? Args
-  : never;
-type ResultOf<P, Name extends keyof P> = P[Name] extends (...args: never[]) => infer Result
-  ? Awaited<Result>
-  : never;
+type Procedures<P> = { readonly [Name in keyof P]: (...args: never[]) => unknown };
 
 /** Errors that cross the line and are thrown again as what they were; others arrive as `RpcError`. */
 export interface Fault {
@@ -60,17 +49,17 @@ interface Call {
   readonly fail: (error: RpcError) => void;
 }
 
-export interface RpcClient<P extends Procedures> {
+export interface RpcClient<P extends Procedures<P>> {
   /** Rejects with `RpcError`, and nothing else. */
-  call<Name extends NamesOf<P>>(
+  call<Name extends keyof P & string>(
     name: Name,
-    args: ArgsOf<P, Name>,
+    args: Parameters<P[Name]>,
     timeoutMs: number,
-  ): Promise<ResultOf<P, Name>>;
+  ): Promise<Awaited<ReturnType<P[Name]>>>;
 }
 
 /** Asks the procedures that the other end of the line serves under the name `service`. */
-export function rpcClient<P extends Procedures>(
+export function rpcClient<P extends Procedures<P>>(
   line: Line,
   service: string,
   clock: Clock,
@@ -128,7 +117,7 @@ export function rpcClient<P extends Procedures>(
 export function serveRpc(
   line: Line,
   service: string,
-  procedures: Procedures,
+  procedures: object,
   reportBug: (bug: unknown) => void,
 ): void {
   const byName = new Map<string, unknown>(Object.entries(procedures));
