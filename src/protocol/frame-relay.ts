@@ -23,6 +23,9 @@ export interface FrameLimits {
   readonly messageBytesMax: number;
 }
 
+/** A client's frames must be masked; those that another node sends must not. */
+export type FrameSource = 'client' | 'node';
+
 /** How one direction of frames ended. */
 export type StreamEnd =
   | { readonly type: 'open' }
@@ -41,13 +44,17 @@ export interface RelayedStream {
 }
 
 /**
- * What the relay makes of the bytes that a client sent: masks go, data frames longer than FRAGMENT_BYTES_MAX become
+ * What the relay makes of the bytes that a client or another node sent: masks go, data frames longer than FRAGMENT_BYTES_MAX become
  * fragments, a Close frame is passed on whole and ends the direction, a violation ends it with nothing passed on.
  *
  * The model that the native data plane is tested against: its output must be this, however the bytes were cut on
  * their way. Pure and slow; it carries no traffic. Source: RFC 6455 section 5, and what Java's client takes.
  */
-export function relayFrames(input: Uint8Array, limits: FrameLimits): RelayedStream {
+export function relayFrames(
+  input: Uint8Array,
+  limits: FrameLimits,
+  source: FrameSource = 'client',
+): RelayedStream {
   const output = new ByteSink();
   let offset = 0;
   let isInMessage = false;
@@ -64,7 +71,7 @@ export function relayFrames(input: Uint8Array, limits: FrameLimits): RelayedStre
 
   for (;;) {
     const header = parseFrameHeader(input, offset);
-    const code = earlyFault(input, offset, isInMessage) ?? headerFault(header);
+    const code = earlyFault(input, offset, isInMessage, source) ?? headerFault(header);
     if (code !== undefined) return result({ type: 'violated', code });
     if (header === undefined) return result({ type: 'open' });
 
@@ -123,14 +130,20 @@ function addSplit(output: ByteSink, header: FrameHeader, payload: Uint8Array): v
 }
 
 /** Faults that the first two bytes show, before the rest of the header has come. */
-function earlyFault(input: Uint8Array, offset: number, isInMessage: boolean): 1002 | undefined {
+function earlyFault(
+  input: Uint8Array,
+  offset: number,
+  isInMessage: boolean,
+  source: FrameSource,
+): 1002 | undefined {
   const first = input[offset];
   const second = input[offset + 1];
   if (first === undefined || second === undefined) return undefined;
   const opcode = first & 0x0f;
   const isOpcodeKnown =
     opcode <= OPCODES.binary || (opcode >= OPCODES.close && opcode <= OPCODES.pong);
-  if ((first & RSV_BITS) !== 0 || !isOpcodeKnown || (second & 0x80) === 0) return 1002;
+  const isMasked = (second & 0x80) !== 0;
+  if ((first & RSV_BITS) !== 0 || !isOpcodeKnown || isMasked !== (source === 'client')) return 1002;
   if (isControl(opcode)) {
     const isFinal = (first & FIN_BIT) !== 0;
     return isFinal && (second & 0x7f) <= CONTROL_BYTES_MAX ? undefined : 1002;

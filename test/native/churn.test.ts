@@ -1,8 +1,9 @@
-import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { readdirSync, readlinkSync } from 'node:fs';
+import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
 import { encodeClosePayload, OPCODES } from '../../src/protocol/frames.ts';
-import { clientFrame, type FrameClient } from '../support/frame-client.ts';
-import { startNativeRelay, type NativeRelay } from '../support/native-relay.ts';
-import { within } from '../support/within.ts';
+import type { FrameClient } from '../support/frame-client.ts';
+import { startNativeRelay, type LegKind, type NativeRelay } from '../support/native-relay.ts';
+import { until, within } from '../support/within.ts';
 
 /** Pairs in all; under AddressSanitizer a run of fewer is asked for by this variable. */
 const PAIRS = Number(process.env['HALFWAY_CHURN_PAIRS'] ?? 10_000);
@@ -11,8 +12,9 @@ const MEBIBYTE = 1024 * 1024;
 
 type Rudeness = (a: FrameClient, b: FrameClient) => void;
 
-const text = clientFrame(OPCODES.text, 'some text that is longer than nothing');
-const flood = clientFrame(OPCODES.binary, Buffer.alloc(60_000));
+const text = (from: FrameClient): Uint8Array =>
+  from.frame(OPCODES.text, 'some text that is longer than nothing');
+const flood = (from: FrameClient): Uint8Array => from.frame(OPCODES.binary, Buffer.alloc(60_000));
 
 /** Ways to leave without manners. Each must end the pair, whatever the other end does. */
 const RUDE_ENDS: readonly (readonly [string, Rudeness])[] = [
@@ -21,29 +23,29 @@ const RUDE_ENDS: readonly (readonly [string, Rudeness])[] = [
   [
     'FIN in a frame',
     a => {
-      a.write(text.subarray(0, 20));
+      a.write(text(a).subarray(0, 20));
       a.fin();
     },
   ],
   [
     'reset in a header',
     a => {
-      a.write(text.subarray(0, 3));
+      a.write(text(a).subarray(0, 3));
       a.reset();
     },
   ],
   [
     'Close and vanish',
     a => {
-      a.write(clientFrame(OPCODES.close, encodeClosePayload(1000)));
+      a.write(a.frame(OPCODES.close, encodeClosePayload(1000)));
       a.reset();
     },
   ],
   [
     'both reset at once',
     (a, b) => {
-      a.write(text);
-      b.write(text);
+      a.write(text(a));
+      b.write(text(b));
       a.reset();
       b.reset();
     },
@@ -53,22 +55,22 @@ const RUDE_ENDS: readonly (readonly [string, Rudeness])[] = [
     'a reader that stands still, then reset',
     (a, b) => {
       b.socket.pause();
-      for (let i = 0; i < 4; i += 1) a.write(flood);
+      for (let i = 0; i < 4; i += 1) a.write(flood(a));
       b.reset();
     },
   ],
   [
     'a flood, then reset',
     a => {
-      for (let i = 0; i < 4; i += 1) a.write(flood);
+      for (let i = 0; i < 4; i += 1) a.write(flood(a));
       a.reset();
     },
   ],
   [
     'close against close',
     (a, b) => {
-      a.write(clientFrame(OPCODES.close, encodeClosePayload(1000)));
-      b.write(clientFrame(OPCODES.close, encodeClosePayload(1001)));
+      a.write(a.frame(OPCODES.close, encodeClosePayload(1000)));
+      b.write(b.frame(OPCODES.close, encodeClosePayload(1001)));
       a.fin();
     },
   ],
@@ -79,12 +81,14 @@ describe('splice()', () => {
   beforeAll(async () => {
     relay = await startNativeRelay();
   });
-  afterAll(async () => {
+  afterEach(async () => {
     await relay.cutAll();
+  });
+  afterAll(async () => {
     await relay[Symbol.asyncDispose]();
   });
 
-  async function churn(pairs: number): Promise<Set<string>> {
+  async function churn(pairs: number, kinds?: readonly [LegKind, LegKind]): Promise<Set<string>> {
     const causes = new Set<string>();
     let next = 0;
     const workers = Array.from({ length: AT_ONCE }, async () => {
@@ -92,7 +96,7 @@ describe('splice()', () => {
         const number = next;
         next += 1;
         const [name, leave] = RUDE_ENDS[number % RUDE_ENDS.length] ?? ['', () => {}];
-        const { a, b, ended } = await relay.pair();
+        const { a, b, ended } = await relay.pair(kinds === undefined ? {} : { kinds });
         const [first, second] = number % 2 === 0 ? [a, b] : [b, a];
         leave(first, second);
         // The other end, and a client that only broke the rules, leaves once it is told to.
@@ -127,4 +131,34 @@ describe('splice()', () => {
       expect(await b.nextText()).toBe('as ever');
     },
   );
+
+  test(
+    `outlives ${PAIRS / 2} rude ends of streams between nodes: no leg and no descriptor left`,
+    { timeout: 120_000 },
+    async () => {
+      await churn(PAIRS / 20, ['raw', 'websocket']);
+      await relay.empty();
+      const before = process.memoryUsage.rss();
+      const causes = await churn(PAIRS / 4, ['raw', 'websocket']);
+      for (const cause of await churn(PAIRS / 4, ['raw', 'raw'])) causes.add(cause);
+      await relay.empty();
+      expect(process.memoryUsage.rss() - before).toBeLessThan(48 * MEBIBYTE);
+      expect([...causes].toSorted()).toEqual(['close', 'lost', 'pair-ended', 'protocol-error']);
+      expect(relay.plane.stats()).toMatchObject({ legs: 0, rawLegs: 0, queuedBytes: 0 });
+      await until('no socket left', () => socketsOpen() <= AT_ONCE);
+    },
+  );
 });
+
+/** Sockets that this process has open, both ends of each connection. */
+function socketsOpen(): number {
+  let count = 0;
+  for (const fd of readdirSync('/proc/self/fd')) {
+    try {
+      if (readlinkSync(`/proc/self/fd/${fd}`).startsWith('socket:')) count += 1;
+    } catch {
+      // Closed since it was listed.
+    }
+  }
+  return count;
+}

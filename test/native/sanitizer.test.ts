@@ -12,6 +12,7 @@ const NAMES = [
   'flow',
   'plane',
   'protocol-errors',
+  'raw',
   'soak',
   'splice',
   'transform',

@@ -1,8 +1,8 @@
 import { crc32 } from 'node:zlib';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { OPCODES } from '../../src/protocol/frames.ts';
-import { clientFrame, type FrameClient } from '../support/frame-client.ts';
-import { startNativeRelay, type NativeRelay } from '../support/native-relay.ts';
+import type { FrameClient } from '../support/frame-client.ts';
+import { startNativeRelay, type LegKind, type NativeRelay } from '../support/native-relay.ts';
 import { within } from '../support/within.ts';
 
 /** Messages in all; under AddressSanitizer a run of fewer is asked for by this variable. */
@@ -47,7 +47,7 @@ async function sendAll(client: FrameClient, count: number, seed: number): Promis
   const batch: Uint8Array[] = [];
   let batchBytes = 0;
   const put = (opcode: number, payload: Uint8Array, isFinal = true): void => {
-    const frame = clientFrame(opcode, payload, { isFinal, mask: random() });
+    const frame = client.frame(opcode, payload, { isFinal, mask: random() });
     batch.push(frame);
     batchBytes += frame.length;
   };
@@ -100,7 +100,13 @@ async function receiveAll(client: FrameClient): Promise<{ messages: number; ping
   }
 }
 
-describe('splice()', () => {
+const COURSES: readonly { kinds: readonly [LegKind, LegKind]; messages: number }[] = [
+  { kinds: ['websocket', 'websocket'], messages: MESSAGES },
+  { kinds: ['websocket', 'raw'], messages: MESSAGES / 5 },
+  { kinds: ['raw', 'raw'], messages: MESSAGES / 5 },
+];
+
+describe.each(COURSES)('splice() $kinds', ({ kinds, messages }) => {
   let relay: NativeRelay;
   beforeAll(async () => {
     relay = await startNativeRelay();
@@ -111,12 +117,12 @@ describe('splice()', () => {
   });
 
   test(
-    `carries ${MESSAGES} random messages both ways, none changed, lost or out of order`,
+    `carries ${messages} random messages both ways, none changed, lost or out of order`,
     { timeout: 120_000 },
     async () => {
-      const each = MESSAGES / PAIRS / 2;
+      const each = messages / PAIRS / 2;
       const runs = Array.from({ length: PAIRS }, async (_, i) => {
-        const { a, b, counters, ended } = await relay.pair();
+        const { a, b, counters, ended } = await relay.pair({ kinds });
         const [atB, atA] = await Promise.all([
           receiveAll(b),
           receiveAll(a),

@@ -1,11 +1,30 @@
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
 import { encodeClosePayload, OPCODES, type Frame } from '../../src/protocol/frames.ts';
-import { clientFrame } from '../support/frame-client.ts';
-import { startNativeRelay, type NativeRelay, type TestPair } from '../support/native-relay.ts';
+import { clientFrame, nodeFrame } from '../support/frame-client.ts';
+import {
+  startNativeRelay,
+  type LegKind,
+  type NativeRelay,
+  type TestPair,
+} from '../support/native-relay.ts';
 import { within } from '../support/within.ts';
 
-/** What a splice means: data-plane.md. On TCP, and on a Unix socket, as behind the TLS terminator. */
-describe.each(['tcp', 'unix'] as const)('splice() on %s', listenOn => {
+interface Course {
+  readonly kinds: readonly [LegKind, LegKind];
+  readonly listenOn: 'tcp' | 'unix';
+}
+
+const COURSES: readonly Course[] = [
+  { kinds: ['websocket', 'websocket'], listenOn: 'tcp' },
+  // As behind the TLS terminator.
+  { kinds: ['websocket', 'websocket'], listenOn: 'unix' },
+  { kinds: ['raw', 'websocket'], listenOn: 'tcp' },
+  { kinds: ['websocket', 'raw'], listenOn: 'tcp' },
+  { kinds: ['raw', 'raw'], listenOn: 'tcp' },
+];
+
+/** What a splice means: data-plane.md. Between clients, and where one or both ends are other nodes. */
+describe.each(COURSES)('splice() $kinds on $listenOn', ({ kinds, listenOn }) => {
   let relay: NativeRelay;
   beforeAll(async () => {
     relay = await startNativeRelay(listenOn);
@@ -16,9 +35,12 @@ describe.each(['tcp', 'unix'] as const)('splice() on %s', listenOn => {
   afterAll(async () => {
     await relay[Symbol.asyncDispose]();
   });
+  const pair = (): Promise<TestPair> => relay.pair({ kinds });
+  const parkA = (): ReturnType<NativeRelay['adopt']> =>
+    kinds[0] === 'raw' ? relay.adopt() : relay.park();
 
   test('passes text and binary both ways, and counts them', async () => {
-    const { a, b, counters, ended } = await relay.pair();
+    const { a, b, counters, ended } = await pair();
     a.sendText('to b');
     b.send(OPCODES.binary, Uint8Array.of(1, 2, 3));
     expect(await b.nextText()).toBe('to b');
@@ -37,7 +59,7 @@ describe.each(['tcp', 'unix'] as const)('splice() on %s', listenOn => {
   });
 
   test('passes Close with code and reason, then the answer, and ends TCP', async () => {
-    const { a, b, ended } = await relay.pair();
+    const { a, b, ended } = await pair();
     a.sendClose(4321, 'gründlich fertig');
     expect(await b.nextClose()).toEqual({ code: 4321, reason: 'gründlich fertig' });
     b.sendClose(3000, 'gut');
@@ -50,7 +72,7 @@ describe.each(['tcp', 'unix'] as const)('splice() on %s', listenOn => {
   });
 
   test('passes a Close without code as it is', async () => {
-    const { a, b, ended } = await relay.pair();
+    const { a, b, ended } = await pair();
     b.sendClose();
     expect(await a.next()).toEqual(received(OPCODES.close, new Uint8Array(0)));
     a.sendClose();
@@ -62,7 +84,7 @@ describe.each(['tcp', 'unix'] as const)('splice() on %s', listenOn => {
   });
 
   test('lets B go on after the Close of A, until its own', async () => {
-    const { a, b } = await relay.pair();
+    const { a, b } = await pair();
     a.sendClose(1000);
     expect((await b.nextClose()).code).toBe(1000);
     for (let i = 0; i < 300; i += 1) b.sendText(`still ${i}`);
@@ -74,26 +96,42 @@ describe.each(['tcp', 'unix'] as const)('splice() on %s', listenOn => {
     await relay.empty();
   });
 
-  test('lets B go on after Close and FIN of A', async () => {
-    const { a, b } = await relay.pair();
-    a.sendClose(1000);
-    a.fin();
-    expect((await b.nextClose()).code).toBe(1000);
-    for (let i = 0; i < 300; i += 1) b.sendText(`still ${i}`);
-    for (let i = 0; i < 300; i += 1) expect(await a.nextText()).toBe(`still ${i}`);
-    b.sendClose(1000);
-    expect((await a.nextClose()).code).toBe(1000);
-    await a.nextEnd();
-    b.fin();
-    await relay.empty();
-  });
+  if (kinds[0] === 'websocket') {
+    test('lets B go on after Close and FIN of A', async () => {
+      const { a, b } = await pair();
+      a.sendClose(1000);
+      a.fin();
+      expect((await b.nextClose()).code).toBe(1000);
+      for (let i = 0; i < 300; i += 1) b.sendText(`still ${i}`);
+      for (let i = 0; i < 300; i += 1) expect(await a.nextText()).toBe(`still ${i}`);
+      b.sendClose(1000);
+      expect((await a.nextClose()).code).toBe(1000);
+      await a.nextEnd();
+      b.fin();
+      await relay.empty();
+    });
+  } else {
+    test('ends B after Close and FIN of another node, which takes nothing more', async () => {
+      const { a, b, ended } = await pair();
+      a.sendClose(1000);
+      a.fin();
+      expect((await b.nextClose()).code).toBe(1000);
+      await b.nextEnd();
+      b.sendText('nobody takes this');
+      b.fin();
+      await a.nextEnd();
+      const end = await within('the end', ended);
+      expect([end.first, end.a.cause, end.a.closeCode]).toEqual(['a', 'close', 1000]);
+      expect(end.b.cause).toBe('pair-ended');
+    });
+  }
 
   test('throws away what A sends after its Close', async () => {
-    const { a, b } = await relay.pair();
+    const { a, b } = await pair();
     a.write(
       Buffer.concat([
-        clientFrame(OPCODES.close, encodeClosePayload(1000)),
-        clientFrame(OPCODES.text, 'too late'),
+        a.frame(OPCODES.close, encodeClosePayload(1000)),
+        a.frame(OPCODES.text, 'too late'),
         Buffer.from('and garbage'),
       ]),
     );
@@ -106,7 +144,7 @@ describe.each(['tcp', 'unix'] as const)('splice() on %s', listenOn => {
   });
 
   test('passes ping and pong with their payload, and answers none itself', async () => {
-    const { a, b } = await relay.pair();
+    const { a, b } = await pair();
     const longest = new Uint8Array(125).fill(7);
     a.send(OPCODES.ping, 'are you there');
     expect(await b.next()).toEqual(received(OPCODES.ping, Buffer.from('are you there')));
@@ -120,13 +158,13 @@ describe.each(['tcp', 'unix'] as const)('splice() on %s', listenOn => {
   });
 
   test('passes fragments as they come, with a ping between and an empty one', async () => {
-    const { a, b } = await relay.pair();
+    const { a, b } = await pair();
     a.write(
       Buffer.concat([
-        clientFrame(OPCODES.text, 'one', { isFinal: false }),
-        clientFrame(OPCODES.ping, 'p'),
-        clientFrame(OPCODES.continuation, '', { isFinal: false, mask: 1 }),
-        clientFrame(OPCODES.continuation, 'two', { mask: 0xffff_ffff }),
+        a.frame(OPCODES.text, 'one', { isFinal: false }),
+        a.frame(OPCODES.ping, 'p'),
+        a.frame(OPCODES.continuation, '', { isFinal: false, mask: 1 }),
+        a.frame(OPCODES.continuation, 'two', { mask: 0xffff_ffff }),
       ]),
     );
     expect(await frames(b, 4)).toEqual([
@@ -139,11 +177,11 @@ describe.each(['tcp', 'unix'] as const)('splice() on %s', listenOn => {
   });
 
   test('passes a frame whose every byte comes alone', async () => {
-    const { a, b, counters } = await relay.pair();
+    const { a, b, counters } = await pair();
     const bytes = Buffer.concat([
-      clientFrame(OPCODES.text, 'slowly'),
-      clientFrame(OPCODES.binary, new Uint8Array(130).fill(9)),
-      clientFrame(OPCODES.close, encodeClosePayload(1001, 'done')),
+      a.frame(OPCODES.text, 'slowly'),
+      a.frame(OPCODES.binary, new Uint8Array(130).fill(9)),
+      a.frame(OPCODES.close, encodeClosePayload(1001, 'done')),
     ]);
     for (const byte of bytes) {
       a.write(Uint8Array.of(byte));
@@ -160,9 +198,9 @@ describe.each(['tcp', 'unix'] as const)('splice() on %s', listenOn => {
   });
 
   test.each([2, 8, 14])('passes frames cut at each place of a header of %i bytes', async size => {
-    const { a, b } = await relay.pair();
+    const { a, b } = await pair();
     const payload = new Uint8Array(size === 2 ? 5 : size === 8 ? 300 : 65_536).fill(size);
-    const frame = clientFrame(OPCODES.binary, payload, { mask: 0x0102_0304 });
+    const frame = a.frame(OPCODES.binary, payload, { mask: 0x0102_0304 });
     const two = Buffer.concat([frame, frame]);
     for (let cut = 1; cut < 16; cut += 1) {
       // The cut lies in the second header, so that something stands in front of it.
@@ -178,7 +216,7 @@ describe.each(['tcp', 'unix'] as const)('splice() on %s', listenOn => {
   });
 
   test.each([0, 1, 125, 126, 65_535, 65_536])('passes a frame of %i bytes whole', async size => {
-    const { a, b } = await relay.pair();
+    const { a, b } = await pair();
     const payload = pattern(size);
     a.send(OPCODES.binary, payload);
     const got = await b.next();
@@ -190,11 +228,9 @@ describe.each(['tcp', 'unix'] as const)('splice() on %s', listenOn => {
   test.each([65_537, 131_072, 131_073, 1_000_000, 3_000_000])(
     'passes a frame of %i bytes as fragments of 65,536',
     async size => {
-      const { a, b, counters } = await relay.pair();
+      const { a, b, counters } = await pair();
       const payload = pattern(size);
-      a.write(
-        Buffer.concat([clientFrame(OPCODES.binary, payload), clientFrame(OPCODES.text, 'next')]),
-      );
+      a.write(Buffer.concat([a.frame(OPCODES.binary, payload), a.frame(OPCODES.text, 'next')]));
       const count = Math.ceil(size / 65_536);
       const parts = await frames(b, count);
       expect(parts.map(part => part.payload.length)).toEqual(
@@ -213,7 +249,7 @@ describe.each(['tcp', 'unix'] as const)('splice() on %s', listenOn => {
   );
 
   test('keeps a long fragment within its message', async () => {
-    const { a, b } = await relay.pair();
+    const { a, b } = await pair();
     a.send(OPCODES.text, new Uint8Array(65_537).fill(97), { isFinal: false });
     a.send(OPCODES.continuation, 'end');
     const parts = await frames(b, 3);
@@ -226,13 +262,13 @@ describe.each(['tcp', 'unix'] as const)('splice() on %s', listenOn => {
   });
 
   test('passes half a frame before the other half is sent', async () => {
-    const { a, b } = await relay.pair();
+    const { a, b } = await pair();
     b.keepsBytes = true;
-    const frame = clientFrame(OPCODES.binary, new Uint8Array(1000).fill(5));
-    a.write(frame.subarray(0, 508));
+    const frame = a.frame(OPCODES.binary, new Uint8Array(1000).fill(5));
+    a.write(frame.subarray(0, frame.length - 500));
     const first = await bytesOf(b, 504);
     expect([...first.subarray(0, 5)]).toEqual([0x82, 126, 3, 232, 5]);
-    a.write(frame.subarray(508));
+    a.write(frame.subarray(frame.length - 500));
     expect((await bytesOf(b, 500)).every(byte => byte === 5)).toBe(true);
     a.reset();
     b.reset();
@@ -240,7 +276,7 @@ describe.each(['tcp', 'unix'] as const)('splice() on %s', listenOn => {
   });
 
   test('tells B of the loss of A by Close 1001 between frames, and by FIN alone within one', async () => {
-    const between = await relay.pair();
+    const between = await pair();
     between.a.sendText('last');
     between.a.fin();
     expect(await between.b.nextText()).toBe('last');
@@ -251,8 +287,8 @@ describe.each(['tcp', 'unix'] as const)('splice() on %s', listenOn => {
     expect([end.first, end.a.cause, end.a.closeCode]).toEqual(['a', 'lost', 1006]);
     expect([end.b.cause, end.b.closeCode]).toEqual(['pair-ended', 1006]);
 
-    const inside = await relay.pair();
-    inside.a.write(clientFrame(OPCODES.binary, new Uint8Array(100)).subarray(0, 50));
+    const inside = await pair();
+    inside.a.write(inside.a.frame(OPCODES.binary, new Uint8Array(100)).subarray(0, 50));
     inside.a.fin();
     await inside.b.nextEnd();
     inside.b.fin();
@@ -260,7 +296,7 @@ describe.each(['tcp', 'unix'] as const)('splice() on %s', listenOn => {
   });
 
   test('tells B of a reset of A', async () => {
-    const { a, b, ended } = await relay.pair();
+    const { a, b, ended } = await pair();
     a.reset();
     expect((await b.nextClose()).code).toBe(1001);
     await b.nextEnd();
@@ -273,7 +309,7 @@ describe.each(['tcp', 'unix'] as const)('splice() on %s', listenOn => {
   });
 
   test('gives B its own code back when A is lost after the Close of B', async () => {
-    const { a, b } = await relay.pair();
+    const { a, b } = await pair();
     b.sendClose(4007, 'bye');
     expect((await a.nextClose()).code).toBe(4007);
     a.reset();
@@ -285,7 +321,7 @@ describe.each(['tcp', 'unix'] as const)('splice() on %s', listenOn => {
 
   test('tells the loss by the configured code', async () => {
     relay.plane.configure({ lostCode: 1011 });
-    const { a, b } = await relay.pair();
+    const { a, b } = await pair();
     a.reset();
     expect((await b.nextClose()).code).toBe(1011);
     relay.plane.configure({ lostCode: 1001 });
@@ -295,9 +331,9 @@ describe.each(['tcp', 'unix'] as const)('splice() on %s', listenOn => {
 
   test('delivers what came before pairing: one byte, a frame, two megabytes', async () => {
     for (const size of [1, 10, 2_000_000]) {
-      const a = await relay.park();
+      const a = await parkA();
       const payload = pattern(size);
-      const bytes = clientFrame(OPCODES.binary, payload);
+      const bytes = a.client.frame(OPCODES.binary, payload);
       a.client.write(size === 1 ? bytes.subarray(0, 1) : bytes);
       await eventually(() => relay.plane.legStats(a.leg)?.heldBytes !== 0);
       const b = await relay.park();
@@ -309,23 +345,38 @@ describe.each(['tcp', 'unix'] as const)('splice() on %s', listenOn => {
     }
   });
 
-  test('drops bytes that came in one piece with the handshake, and goes on', async () => {
-    const early = Buffer.from(clientFrame(OPCODES.text, 'early'));
-    const a = await relay.park({}, early);
-    const b = await relay.park();
-    relay.splice(a.leg, b.leg);
-    a.client.sendText('in time');
-    expect(await b.client.nextText()).toBe('in time');
-    await politeEnd({ a: a.client, b: b.client });
-  });
+  if (kinds[0] === 'websocket') {
+    test('drops bytes that came in one piece with the handshake, and goes on', async () => {
+      const early = Buffer.from(clientFrame(OPCODES.text, 'early'));
+      const a = await relay.park({}, early);
+      const b = await relay.park();
+      relay.splice(a.leg, b.leg);
+      a.client.sendText('in time');
+      expect(await b.client.nextText()).toBe('in time');
+      await politeEnd({ a: a.client, b: b.client });
+    });
+  } else {
+    test('passes what was read of a stream before it was adopted, cut anywhere', async () => {
+      const frame = nodeFrame(OPCODES.binary, pattern(300));
+      for (let cut = 0; cut <= frame.length; cut += cut < 12 ? 1 : 48) {
+        const a = await relay.adopt(frame.subarray(0, cut));
+        expect(relay.plane.legStats(a.leg)?.heldBytes).toBe(cut);
+        const b = await relay.park();
+        relay.splice(a.leg, b.leg);
+        a.client.write(frame.subarray(cut));
+        expect(pattern(300).equals((await b.client.next())?.payload ?? Buffer.alloc(0))).toBe(true);
+        await politeEnd({ a: a.client, b: b.client });
+      }
+    });
+  }
 
   test('forgets a parked leg whose client leaves, before and after it has sent something', async () => {
-    const silent = await relay.park();
+    const silent = await parkA();
     silent.client.fin();
     await silent.client.nextEnd();
     await relay.empty();
 
-    const talker = await relay.park();
+    const talker = await parkA();
     talker.client.sendText('hello?');
     await eventually(() => relay.plane.legStats(talker.leg)?.heldBytes !== 0);
     talker.client.fin();

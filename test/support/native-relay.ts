@@ -1,5 +1,5 @@
 import { rmSync } from 'node:fs';
-import { createServer, connect, type AddressInfo, type Socket } from 'node:net';
+import { createServer, connect, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { us_listen_socket, WebSocket } from 'uWebSockets.js';
@@ -114,6 +114,10 @@ export async function startNativeRelay(listenOn: 'tcp' | 'unix' = 'tcp'): Promis
     else app.listen('127.0.0.1', 0, LISTEN_EXCLUSIVE, listened);
   });
 
+  // The plane knows its loop, and can adopt, from the first handshake on.
+  const first = await FrameClient.open(address, '/');
+  first.reset();
+
   const relay: NativeRelay = {
     plane,
     address,
@@ -197,8 +201,14 @@ export async function connection(): Promise<{ near: Socket; far: Socket }> {
   const server = createServer({ allowHalfOpen: true, pauseOnConnect: true });
   const accepted = new Promise<Socket>(resolve => void server.once('connection', resolve));
   await new Promise<void>(resolve => void server.listen(0, '127.0.0.1', resolve));
-  const { port } = server.address() as AddressInfo;
-  const far = connect({ port, host: '127.0.0.1', allowHalfOpen: true, noDelay: true });
+  const address = server.address();
+  if (address === null || typeof address === 'string') throw new Error('Not on TCP');
+  const far = connect({
+    port: address.port,
+    host: '127.0.0.1',
+    allowHalfOpen: true,
+    noDelay: true,
+  });
   const near = await within('a connection', accepted);
   server.close();
   return { near, far };
