@@ -62,7 +62,8 @@ export async function openManagement(
   }
 }
 
-async function openStore(folder: string | undefined, clock: Clock): Promise<RelayStore> {
+/** The store of one node, on whose own folder it is. Rejects with `StoreError`. */
+export async function openStore(folder: string | undefined, clock: Clock): Promise<RelayStore> {
   if (folder === undefined) return new MemoryStore(clock);
   // Loads a native library, which those without a folder do without.
   const { SqliteStore } = await import('./store/sqlite-store.ts');

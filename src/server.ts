@@ -57,6 +57,7 @@ export interface RunningServer {
 
 /** One that a parent looks after, too. */
 export interface RunningNode extends RunningServer {
+  readiness(): Readiness;
   /** For a parent that adds up what its workers count. */
   metrics(): Promise<MetricSnapshot>;
   manage(request: ApiRequest): Promise<ApiAnswer>;
@@ -274,6 +275,7 @@ export async function startServer(config: Config, deps: ServerDeps): Promise<Run
     tls: terminator !== undefined,
     status,
     stop,
+    readiness,
     metrics: metrics.snapshot,
     manage,
     async drain({ closePort = false } = {}) {

@@ -84,6 +84,11 @@ function buildProgram(context: CommandContext, done: (exitCode: number) => void)
       done(await runDev(serverFlags(values), values, context));
     });
 
+  program.command('worker', { hidden: true }).action(async () => {
+    const { runWorker } = await import('./worker.ts');
+    done(await runWorker(context));
+  });
+
   addClientCommands(add, context, done);
   addManagementCommands(program, context);
 

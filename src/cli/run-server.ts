@@ -1,6 +1,7 @@
+import { availableParallelism } from 'node:os';
 import type { Config } from '../config/options.ts';
 import { EXIT, type ExitCode } from './command-error.ts';
-import { wantsColour, type CommandContext } from './context.ts';
+import { wantsColour, type CommandContext, type CommandLog } from './context.ts';
 
 export interface RunOptions {
   readonly config: Config;
@@ -19,20 +20,19 @@ export async function runServer(options: RunOptions, context: CommandContext): P
   context.onBug(bug => log.fatal({ err: bug }, 'uncaught error'));
   for (const warning of warnings) log.warn({ detail: warning }, 'configuration warning');
 
-  const { startServer } = await import('../server.ts');
-  const server = await startServer(config, { log, clock: context.clock });
+  let onDrainRequest: (() => void) | undefined;
+  const server = await start(config, {
+    log,
+    clock: context.clock,
+    onDrainRequest: () => onDrainRequest?.(),
+  });
   const { port, adminPort, tls } = server;
 
   const drained = new Promise<ExitCode>(resolve => {
     let isDraining = false;
-    context.onSignal(['SIGTERM', 'SIGINT'], signal => {
-      if (isDraining) {
-        log.warn({ signal }, 'second signal: ending at once');
-        context.exit(EXIT.failed);
-        return;
-      }
+    const drain = (reason: { readonly signal: string } | { readonly request: true }): void => {
       isDraining = true;
-      log.info({ signal, timeoutMs: config.drainTimeoutMs }, 'draining');
+      log.info({ ...reason, timeoutMs: config.drainTimeoutMs }, 'draining');
       server.drain().then(
         () => {
           log.info({}, 'drained');
@@ -43,7 +43,20 @@ export async function runServer(options: RunOptions, context: CommandContext): P
           resolve(EXIT.failed);
         },
       );
+    };
+    context.onSignal(['SIGTERM', 'SIGINT'], signal => {
+      if (!isDraining) {
+        drain({ signal });
+        return;
+      }
+      log.warn({ signal }, 'second signal: ending at once');
+      // Workers would take our end for a reason to drain.
+      if (server.failed !== undefined) void server.stop();
+      context.exit(EXIT.failed);
     });
+    onDrainRequest = () => {
+      if (!isDraining) drain({ request: true });
+    };
   });
   context.onSignal(['SIGHUP'], () => {
     server.reloadCertificates().then(
@@ -57,5 +70,40 @@ export async function runServer(options: RunOptions, context: CommandContext): P
     .child({}, { level: 'info' })
     .info({ port, adminPort, host: config.host, adminHost: config.adminHost, tls }, 'listening');
   options.onListening?.({ port, adminPort });
-  return drained;
+  try {
+    return await Promise.race([drained, ...(server.failed === undefined ? [] : [server.failed])]);
+  } catch (error) {
+    log.fatal({ err: error }, 'ending: a worker does not stay up');
+    await server.stop();
+    throw error;
+  }
+}
+
+/** What `startServer` and `startParent` have in common. */
+interface Running {
+  readonly port: number;
+  readonly adminPort: number;
+  readonly tls: boolean;
+  drain(): Promise<void>;
+  stop(): Promise<void>;
+  reloadCertificates(): Promise<void>;
+  /** Of a parent: rejects when it cannot go on. */
+  readonly failed?: Promise<never>;
+}
+
+async function start(
+  config: Config,
+  deps: {
+    readonly log: CommandLog;
+    readonly clock: CommandContext['clock'];
+    readonly onDrainRequest: () => void;
+  },
+): Promise<Running> {
+  const workers = config.workers === 'auto' ? availableParallelism() : config.workers;
+  if (workers === 1) {
+    const { startServer } = await import('../server.ts');
+    return startServer(config, deps);
+  }
+  const { startParent } = await import('../server-parent.ts');
+  return startParent(config, workers, deps);
 }

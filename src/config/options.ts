@@ -8,6 +8,7 @@ import {
   nodeName,
   oneOf,
   origin,
+  processCount,
   redisUrl,
   secretText,
   wholeNumber,
@@ -42,6 +43,8 @@ export type OptionGroup =
 const KEEP_ALIVE_MS = { min: 8_000, max: 960_000 };
 /** Largest size an option may ask for: sizes are counted in 32 bits here and there. */
 const BYTES_MAX = 2 ** 31 - 1;
+/** More processes than machines have cores for. */
+const WORKERS_MAX = 64;
 /** Largest number of anything that is counted. */
 const COUNT_MAX = 10_000_000;
 
@@ -320,6 +323,13 @@ export const OPTIONS = {
     parse: oneOf('auto', 'native', 'messages'),
     group: 'Behaviour',
     help: 'auto: native where it works; native: refuse to start without it; messages: never native.',
+  },
+  workers: {
+    placeholder: 'N',
+    default: 1,
+    parse: processCount(WORKERS_MAX),
+    group: 'Behaviour',
+    help: 'Processes that share the public port, to use several cores; auto: one for each core.',
   },
   autoCreate: {
     default: false,

@@ -17,6 +17,15 @@ export function wholeNumber(min: number, max: number): Parse<number> {
   };
 }
 
+/** A number of processes, or `auto`: one for each core. */
+export function processCount(max: number): Parse<number | 'auto'> {
+  const count = wholeNumber(1, max);
+  return text => {
+    const parsed = text === 'auto' ? { value: 'auto' as const } : count(text);
+    return 'value' in parsed ? parsed : { fault: parsed.fault.replace(', got', ' or auto, got') };
+  };
+}
+
 export function oneOf<const Choice extends string>(...choices: readonly Choice[]): Parse<Choice> {
   return text => {
     const value = choices.find(choice => choice === text);
