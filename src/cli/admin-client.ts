@@ -5,10 +5,14 @@ import type { Command } from 'commander';
 import { CommandError, messageOf, usageError } from './command-error.ts';
 import type { CommandContext } from './context.ts';
 
-/** Options of every command that speaks to the admin port of a relay. */
-export interface AdminOptions {
+/** Where the admin port of a relay is, and how it is entered. */
+export interface AdminAddress {
   readonly adminUrl?: string;
   readonly adminTokenFile?: string;
+}
+
+/** Options of every command that uses the management API. */
+export interface AdminOptions extends AdminAddress {
   readonly namespace?: string;
   readonly json?: boolean;
   readonly quiet?: boolean;
@@ -20,18 +24,30 @@ const URL_DEFAULT = 'http://127.0.0.1:9090';
 const ANSWER_TIMEOUT_MS = 15_000;
 const ANSWER_CHARS_MAX = 64 * 1024 * 1024;
 
-export const ADMIN_HELP = `
+const ADDRESS_HELP = `
 Speaks to the admin port of a running relay: --admin-url, or ${URL_VARIABLE}, or ${URL_DEFAULT}. The admin
 token, where the port asks for one, comes from ${TOKEN_VARIABLE}, or from the file that ${TOKEN_VARIABLE}_FILE or
---admin-token-file names. --namespace may be left out where there is only one.
+--admin-token-file names.`;
+
+export const ADMIN_HELP = `${ADDRESS_HELP} --namespace may be left out where there is only one.
 
 Exit codes: 0 done, 64 wrong usage, 1 refused or not reached.`;
 
-export function addAdminOptions(command: Command): Command {
+/** Options and help of commands that speak to the admin port, and not to its management API. */
+export function addAdminAddress(command: Command): Command {
+  return addressOptions(command).addHelpText('after', ADDRESS_HELP);
+}
+
+function addressOptions(command: Command): Command {
   return command
-    .option('--namespace <NAME>', 'the namespace; needed where there are several')
     .option('--admin-url <URL>', `the admin port (${URL_VARIABLE}; default ${URL_DEFAULT})`)
-    .option('--admin-token-file <FILE>', `file with the admin token (${TOKEN_VARIABLE}[_FILE])`)
+    .option('--admin-token-file <FILE>', `file with the admin token (${TOKEN_VARIABLE}[_FILE])`);
+}
+
+export function addAdminOptions(command: Command): Command {
+  return addressOptions(
+    command.option('--namespace <NAME>', 'the namespace; needed where there are several'),
+  )
     .option('--json', 'print JSON, as the management API gives it')
     .addHelpText('after', ADMIN_HELP);
 }
@@ -57,16 +73,26 @@ export interface AdminClient {
   readonly changesAreKept: boolean;
 }
 
+/** Nobody answers at the admin port. */
+export class AdminUnreachable extends CommandError {}
+
+/** Asks the admin port. Fails with `CommandError`, in its words, when it says no. */
+export type AskAdmin = (method: string, path: string, call?: AdminCall) => Promise<AdminAnswer>;
+
+export function adminPort(options: AdminAddress, context: CommandContext): AskAdmin {
+  const base = baseUrl(options.adminUrl ?? context.env[URL_VARIABLE]);
+  const token = adminToken(options.adminTokenFile, context);
+  return (method, path, call = {}) =>
+    askAdmin({ method, url: new URL(`${base}${path}`), token }, call, context);
+}
+
 /** Finds out where the admin port is and which namespace is meant. */
 export async function openAdminClient(
   options: AdminOptions,
   context: CommandContext,
 ): Promise<AdminClient> {
-  const base = baseUrl(options.adminUrl ?? context.env[URL_VARIABLE]);
-  const token = adminToken(options.adminTokenFile, context);
-  const ask = (method: string, path: string, call: AdminCall): Promise<AdminAnswer> =>
-    askAdmin({ method, url: new URL(`${base}${path}`), token }, call, context);
-  const { body } = await ask('GET', '/api/namespaces', {});
+  const ask = adminPort(options, context);
+  const { body } = await ask('GET', '/api/namespaces');
   const namespace = chosen(listIn(body), options.namespace);
   const name = textAt(namespace, 'name');
   return {
@@ -156,6 +182,7 @@ async function askAdmin(
   const { method, url, token } = target;
   const text = call.body === undefined ? undefined : JSON.stringify(call.body);
   const headers = {
+    Accept: 'application/json',
     ...(token === undefined ? {} : { Authorization: `Bearer ${token}` }),
     ...(text === undefined ? {} : { 'Content-Type': 'application/json' }),
     'Content-Length': String(Buffer.byteLength(text ?? '')),
@@ -166,7 +193,7 @@ async function askAdmin(
   try {
     answer = await exchange(url, { method, headers, text }, context);
   } catch (error) {
-    throw new CommandError(
+    throw new AdminUnreachable(
       `Cannot reach the admin port at ${url.origin}: ${messageOf(error)}. ` +
         `Is the relay running, and is ${URL_VARIABLE} or --admin-url right?`,
     );

@@ -1,10 +1,32 @@
 import type { Command } from 'commander';
-import { addAdminOptions, type AdminOptions } from './admin-client.ts';
+import { addAdminAddress, addAdminOptions, type AdminOptions } from './admin-client.ts';
 import type { CommandContext } from './context.ts';
+import type { DrainOptions } from './drain.ts';
 import type { HycoSettings } from './hyco.ts';
 import type { CreateRuleOptions, KeysOptions, RenewOptions } from './keys.ts';
+import type { StatusOptions } from './status.ts';
 
 // `halfway hyco` and `halfway keys`: the words of `az relay hyco` and of its authorization-rule keys.
+
+/** Adds the commands that look at a running relay, and end it. */
+export function addOperatorCommands(program: Command, context: CommandContext): void {
+  const status = command(program, 'status', 'show a running relay, and the cluster it is in')
+    .option('--watch', 'show it again every second, until interrupted')
+    .option('--json', 'print JSON; with --watch one line each second');
+  addAdminAddress(status)
+    .addHelpText('after', STATUS_EXAMPLES)
+    .action(async (values: StatusOptions) => {
+      await (await import('./status.ts')).runStatus(values, context);
+    });
+  const drain = command(program, 'drain', 'end a running relay gently, as SIGTERM does')
+    .option('--no-wait', 'return at once, not when it has ended')
+    .option('-q, --quiet', 'no progress on standard error');
+  addAdminAddress(drain)
+    .addHelpText('after', DRAIN_EXAMPLES)
+    .action(async (values: DrainOptions) => {
+      await (await import('./drain.ts')).runDrain(values, context);
+    });
+}
 
 /** Adds the commands that change what a running relay serves. */
 export function addManagementCommands(program: Command, context: CommandContext): void {
@@ -97,6 +119,23 @@ function addKeysOptions(parent: Command): Command {
     "a rule of this hybrid connection, instead of the namespace's",
   );
 }
+
+const STATUS_EXAMPLES = `
+Shows listeners, senders and each hybrid connection; the nodes of the cluster, with the state of the link to
+each; the worker processes. Exit code 0 when an answer came, whether it is ready or not; 1 otherwise.
+
+Examples:
+  halfway status
+  halfway status --watch
+  halfway status --json --admin-url http://127.0.0.1:9091`;
+
+const DRAIN_EXAMPLES = `
+The relay takes no new work, asks its listeners to move to other nodes, lets open connections finish until
+--drain-timeout-ms of its own, and ends with exit code 0. Whatever supervises it may start it again.
+
+Examples:
+  halfway drain
+  halfway drain --no-wait --admin-url http://127.0.0.1:9091`;
 
 const HYCO_EXAMPLES = `
 What the config file of the server defines is listed, but changed only there.

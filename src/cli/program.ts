@@ -3,7 +3,7 @@ import { ConfigError } from '../config/errors.ts';
 import { CommandError, EXIT } from './command-error.ts';
 import { addConnectionOptions } from './connection.ts';
 import type { CommandContext } from './context.ts';
-import { addManagementCommands } from './management-commands.ts';
+import { addManagementCommands, addOperatorCommands } from './management-commands.ts';
 import { addServerOptions, addSomeServerOptions, serverFlags } from './server-flags.ts';
 
 // The commands and their help. Each command's own file, and what it needs, is loaded when it runs, so that the small
@@ -91,6 +91,7 @@ function buildProgram(context: CommandContext, done: (exitCode: number) => void)
 
   addClientCommands(add, context, done);
   addManagementCommands(program, context);
+  addOperatorCommands(program, context);
 
   const config = program
     .command('config')
@@ -218,8 +219,12 @@ Each option has a variable, and a key in the config file named like it in camelC
 SIGTERM drains: no new work, open connections finish; a second one ends at once.
 SIGHUP reads the certificate again.
 
+--workers 4 (or auto) runs so many processes on the one public port, to use several cores. They are one relay,
+with one admin port; without Redis, too. One that ends is started again, the others go on meanwhile.
+
 Examples:
   halfway serve --config relay.yaml
+  halfway serve --config relay.yaml --workers auto
   HALFWAY_CONFIG=relay.yaml HALFWAY_LOG_LEVEL=debug halfway serve --port 443 --tls-cert c.pem --tls-key k.pem`;
 
 const DEV_EXAMPLES = `
