@@ -233,6 +233,21 @@ describe('takeSocket()', () => {
     expect(taken.socket.bytesRead).toBe(before);
     taken.socket.destroy();
   });
+
+  test('with a way to cut it counts as open until it is left, and is cut with the node', async () => {
+    await using pair = await startPair();
+    const streams = await openPair(pair.a, pair.b, {});
+    let cuts = 0;
+    const taken = streams.expected.takeSocket(() => (cuts += 1));
+    if (taken === undefined) throw new Error('There is no socket');
+    taken.socket.destroy();
+    await new Promise(resolve => void setImmediate(resolve));
+    expect(pair.b.mesh.stats().openStreams).toBe(1);
+    streams.expected.destroy();
+    expect(cuts).toBe(1);
+    taken.left();
+    expect(pair.b.mesh.stats().openStreams).toBe(0);
+  });
 });
 
 describe('a channel over a stream', () => {

@@ -154,25 +154,8 @@ describe('adopt()', () => {
   });
 
   describe('delivered to JavaScript', () => {
-    async function deliver(): Promise<{ client: FrameClient; leg: LegHandle; said: string[] }> {
-      const { client, leg } = await relay.adopt();
-      const said: string[] = [];
-      relay.plane.deliver(leg, {
-        chunk: (firstByte, _first, isLast, payload) =>
-          said.push(
-            `${firstByte.toString(16)} ${String(Buffer.from(payload))}${isLast ? '.' : ''}`,
-          ),
-        drain: () => {},
-        closeFrame: (code, reason) => said.push(`close ${code} ${reason}`),
-        error: code => said.push(`error ${code}`),
-        gone: () => said.push('gone'),
-      });
-      relay.plane.resume(leg);
-      return { client, leg, said };
-    }
-
     test('gives frames as they came, and writes unmasked ones', async () => {
-      const { client, leg, said } = await deliver();
+      const { client, leg, said } = await deliver(relay);
       client.sendText('in');
       await until('a chunk', () => said.length === 1);
       relay.plane.writeFrame(leg, FIN_BIT | OPCODES.text, Buffer.from('out'));
@@ -192,7 +175,7 @@ describe('adopt()', () => {
     });
 
     test('is gone when another node ends the stream behind its Close', async () => {
-      const { client, said } = await deliver();
+      const { client, said } = await deliver(relay);
       client.sendClose(1001, '');
       client.fin();
       await until('gone', () => said.includes('gone'));
@@ -200,7 +183,7 @@ describe('adopt()', () => {
     });
 
     test('is gone without a Close when another node is lost', async () => {
-      const { client, said } = await deliver();
+      const { client, said } = await deliver(relay);
       client.write(nodeFrame(OPCODES.text, 'half').subarray(0, 4));
       client.reset();
       await until('gone', () => said.includes('gone'));
@@ -209,3 +192,21 @@ describe('adopt()', () => {
     });
   });
 });
+
+/** A stream that JavaScript receives from, and what it said. */
+async function deliver(
+  relay: NativeRelay,
+): Promise<{ client: FrameClient; leg: LegHandle; said: string[] }> {
+  const { client, leg } = await relay.adopt();
+  const said: string[] = [];
+  relay.plane.deliver(leg, {
+    chunk: (firstByte, _first, isLast, payload) =>
+      said.push(`${firstByte.toString(16)} ${String(Buffer.from(payload))}${isLast ? '.' : ''}`),
+    drain: () => {},
+    closeFrame: (code, reason) => said.push(`close ${code} ${reason}`),
+    error: code => said.push(`error ${code}`),
+    gone: () => said.push('gone'),
+  });
+  relay.plane.resume(leg);
+  return { client, leg, said };
+}

@@ -65,9 +65,9 @@ function streamOf(
 
 function endOf(source: LegKind, end: Ending): Uint8Array {
   if ('bytes' in end) return end.bytes;
-  const payload = encodeClosePayload(...end.close);
-  const frame = { opcode: OPCODES.close, payload };
-  return encodeFrame(source === 'websocket' ? { ...frame, mask: 7 } : frame);
+  const content = encodeClosePayload(...end.close);
+  const mask = source === 'websocket' ? { mask: 7 } : {};
+  return encodeFrame({ opcode: OPCODES.close, payload: content, ...mask });
 }
 
 /** What B must have received once A has sent everything and then FIN. */
