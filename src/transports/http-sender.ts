@@ -170,8 +170,8 @@ export class UwsHttpSender implements HttpSender, RequestBody {
   }
 
   /**
-   * Sends what uWebSockets.js has buffered, which with a handler for `onWritable` it leaves to the
-   * next write, and lets the listener go on.
+   * Lets the listener go on. Writing nothing first sends what is left, or makes uWebSockets.js wait
+   * until it can: after a pause it has forgotten to.
    */
   #answerOn(): void {
     this.#isAnswerHeld = false;
