@@ -7,7 +7,9 @@ const ASIDE = 'dist.new';
 const OLD = 'dist.old';
 
 rmSync(ASIDE, { recursive: true, force: true });
-execFileSync('node_modules/.bin/tsc', ['-p', 'src', '--outDir', ASIDE, '--noEmitOnError'], { stdio: 'inherit' });
+execFileSync('node_modules/.bin/tsc', ['-p', 'src', '--outDir', ASIDE, '--noEmitOnError'], {
+  stdio: 'inherit',
+});
 cpSync('src', ASIDE, { recursive: true, filter: path => !/\.ts$|tsconfig\.json$/.test(path) });
 chmodSync(`${ASIDE}/main.js`, 0o755);
 rmSync(OLD, { recursive: true, force: true });

@@ -336,6 +336,7 @@ async function openPublic(
       socketPath: socket.path,
       connectionsMax: config.sendersMax * 2,
       handshakeTimeoutMs: TLS_HANDSHAKE_TIMEOUT_MS,
+      stallTimeoutMs: config.stallTimeoutMs,
       onError: error => tls.log.error({ err: error }, 'tls failed'),
     });
     tls.opened(terminator);

@@ -10,6 +10,8 @@ import type { Session } from '../support/sessions.ts';
 const LANES = 32;
 const MESSAGE_BYTES = 128;
 const MIB = 1 << 20;
+/** Until the code of a server in JavaScript is compiled: its first pairs cost several times as much. */
+const WARM_UP_MS = 2_000;
 const SUBJECTS: readonly SubjectName[] = ['uws-echo', 'halfway', 'ws-relay'];
 
 /**
@@ -56,7 +58,7 @@ interface Churn {
 async function churnThrough(session: Session, durationMs: number): Promise<Churn> {
   const { subject } = session;
   const filesBefore = openFiles(subject.pid);
-  await runLanes(session, 500);
+  await runLanes(session, WARM_UP_MS);
   const memoryBefore = memoryBytes(subject.pid).now;
   const cpuBeforeMs = cpuMs(subject.pid);
   const startMs = performance.now();

@@ -41,6 +41,7 @@ export class Generator implements AsyncDisposable {
   readonly #process: RunningProcess;
   readonly #input: Writable;
   readonly #listeners = new Set<(event: Event) => void>();
+  #isEnded = false;
 
   constructor(process: RunningProcess, input: Writable, lines: AsyncIterable<string>) {
     this.#process = process;
@@ -120,6 +121,7 @@ export class Generator implements AsyncDisposable {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
+    this.#isEnded = true;
     await this.#process[Symbol.asyncDispose]();
   }
 
@@ -146,6 +148,8 @@ export class Generator implements AsyncDisposable {
   }
 
   #say(command: string): void {
+    // A relay may still offer connections when everything is being ended.
+    if (this.#isEnded) return;
     this.#input.write(`${command}\n`);
   }
 }

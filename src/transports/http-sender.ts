@@ -14,6 +14,9 @@ import { endWithoutBody, writeRefusal } from './refusal-response.ts';
  */
 type Phase = 'waiting' | 'answering' | 'over';
 
+/** How many times the usual limit of held body bytes may be held while the answer waits for its reader. */
+const HELD_WHILE_ANSWERING = 32;
+
 export class UwsHttpSender implements HttpSender, RequestBody {
   readonly #response: HttpResponse;
   readonly #outbox: Outbox;
@@ -28,6 +31,9 @@ export class UwsHttpSender implements HttpSender, RequestBody {
   #heldBytes = 0;
   #isPaused = false;
   #isReading = false;
+  /** The sender has not taken all of its answer yet, and the listener waits for that. */
+  #isAnswerHeld = false;
+  #drained: () => void = () => {};
 
   constructor(
     response: HttpResponse,
@@ -126,8 +132,10 @@ export class UwsHttpSender implements HttpSender, RequestBody {
   start(head: ResponseHead, drained: () => void): void {
     if (this.#phase !== 'waiting') return;
     this.#phase = 'answering';
+    this.#drained = drained;
     this.#response.onWritable(() => {
-      drained();
+      this.#answerOn();
+      if (this.#heldBytes > this.#bufferBytesMax) this.#pauseSocket();
       return true;
     });
     this.#response.cork(() => this.#writeHead(head));
@@ -139,9 +147,13 @@ export class UwsHttpSender implements HttpSender, RequestBody {
     this.#response.cork(() => {
       isTaken = this.#response.write(chunk);
     });
+    if (isTaken) return true;
+    this.#isAnswerHeld = true;
+    // To wait until it can write, uWebSockets.js has polled the socket anew, for reading too.
+    this.#isPaused = false;
     // A slow reader holds its listener back, whose silence is limited elsewhere.
-    if (!isTaken) this.#disarmTimeout();
-    return isTaken;
+    this.#disarmTimeout();
+    return false;
   }
 
   end(): void {
@@ -155,6 +167,16 @@ export class UwsHttpSender implements HttpSender, RequestBody {
     if (this.#phase === 'over') return;
     this.#phase = 'over';
     this.#response.close();
+  }
+
+  /**
+   * Lets the listener go on. Writing nothing first sends what is left, or makes uWebSockets.js wait
+   * until it can: after a pause it has forgotten to.
+   */
+  #answerOn(): void {
+    this.#isAnswerHeld = false;
+    this.#response.cork(() => {});
+    this.#drained();
   }
 
   #later(write: () => void): void {
@@ -173,8 +195,14 @@ export class UwsHttpSender implements HttpSender, RequestBody {
     if (this.#heldBytes > this.#bufferBytesMax) this.#pauseSocket();
   }
 
+  /**
+   * Pausing stops uWebSockets.js from waiting until it can write as well. So while the sender reads
+   * its answer slowly more of its upload is held, and only beyond that limit do both stand still.
+   */
   #pauseSocket(): void {
     if (this.#isPaused || this.#isBodyComplete || this.#phase === 'over') return;
+    const heldBytesMax = this.#bufferBytesMax * HELD_WHILE_ANSWERING;
+    if (this.#isAnswerHeld && this.#heldBytes <= heldBytesMax) return;
     this.#isPaused = true;
     this.#response.pause();
   }
@@ -184,6 +212,7 @@ export class UwsHttpSender implements HttpSender, RequestBody {
     this.#isPaused = false;
     this.#response.resume();
     this.#disarmTimeout();
+    if (this.#isAnswerHeld && this.#phase === 'answering') this.#answerOn();
   }
 
   #writeHead(head: ResponseHead): void {

@@ -34,6 +34,7 @@ export class MessageChannel implements Channel, UpgradedSocket {
   #heldBytes = 0;
   #closedWith: { readonly code: number; readonly reason: string } | undefined;
   #isInMessage = false;
+  #isReminding = false;
 
   constructor(
     queueBytesMax: number,
@@ -90,7 +91,9 @@ export class MessageChannel implements Channel, UpgradedSocket {
       rest = rest.subarray(FRAGMENT_BYTES_MAX);
     }
     this.#sendFrame(ws, isBinary, fin, rest);
-    return ws.getBufferedAmount() === 0;
+    if (ws.getBufferedAmount() === 0) return true;
+    if (!this.#isReminding) this.#remindLater();
+    return false;
   }
 
   close(code: number, reason: string): void {
@@ -114,6 +117,21 @@ export class MessageChannel implements Channel, UpgradedSocket {
       this.#deliver(next.isBinary, next.payload);
     }
     this.#reportEnd();
+  }
+
+  /**
+   * What is written from within another socket's event now and then makes uWebSockets.js forget to
+   * wait until this one can be written to again: no `drain` would ever come. Writing nothing, once
+   * that event is over, sends what can be sent and makes it wait for the rest.
+   */
+  #remindLater(): void {
+    this.#isReminding = true;
+    setImmediate(() => {
+      this.#isReminding = false;
+      if (this.#ws === undefined || this.#ws.getBufferedAmount() === 0) return;
+      this.#ws.cork(() => {});
+      this.drained();
+    });
   }
 
   #sendFrame(ws: MessageWebSocket, isBinary: boolean, fin: boolean, payload: Uint8Array): void {

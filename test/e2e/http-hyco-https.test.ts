@@ -74,8 +74,7 @@ describe.each(KINDS)('over %s, %s', (dataPlane, kind) => {
     });
   });
 
-  const sizes = [0, 1, 60_000, 65_536, 65_537, ...(dataPlane === 'native' ? [1_048_576] : [])];
-  test.each(sizes)('echoes %i bytes', async size => {
+  test.each([0, 1, 60_000, 65_536, 65_537, 1_048_576])('echoes %i bytes', async size => {
     const body = pattern(size);
     // With an empty buffer the package sends nothing at all, so an empty echo is asked for by describe.
     if (size === 0) {

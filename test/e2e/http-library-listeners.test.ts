@@ -113,7 +113,6 @@ describe.each(DATA_PLANES.filter(plane => plane === 'native'))(
  * - an answer by rendezvous that never ends its message (Java) loses its body;
  * - an answer larger than `fallbackMessageBytesMax` breaks;
  * - an answer that its sender takes too slowly breaks, over `fallbackQueueBytesMax`;
- * - a large upload may stall: uWebSockets.js now and then does not say that a WebSocket can be written to again;
  * - request bodies slower than 16 KiB in 10 s and readers that stand still for 10 s are cut;
  * - the sender's port is 0 in `remoteEndpoint`.
  */

@@ -228,6 +228,28 @@ describe.each(DATA_PLANES.filter(plane => plane === 'native'))('over %s alone', 
     socket.destroy();
   });
 
+  test('a large event arrives whole, although nothing follows it', async () => {
+    await using relay = await startRelay({ dataPlane });
+    await using listener = await listen(relay);
+    const sending = openRequest(relay, '/hyco');
+    sending.end();
+    const request = await listener.next();
+    const rendezvous = await listener.dial(request.address);
+    rendezvous.send(responseText(request.id, { body: '' }));
+    rendezvous.send(pattern(16 * MIB), { binary: true, fin: false });
+    const response = await headOf(sending);
+    let received = 0;
+    response.pause();
+    await standstill(() => rendezvous.bufferedAmount);
+    response.on('data', (chunk: Buffer) => {
+      received += chunk.length;
+    });
+    response.resume();
+    await until('the event is whole', () => received === 16 * MIB);
+    rendezvous.send('', { binary: true });
+    await once(response, 'end');
+  });
+
   test('a large answer to a sender that reads nothing waits at the listener', async () => {
     await using relay = await startRelay({ dataPlane });
     await using listener = await listen(relay);
