@@ -153,6 +153,7 @@ class Handshake {
       queueBytesMax: this.#options.controlQueueBytesMax,
       messageBytesMax: this.#options.controlMessageBytesMax,
     };
+    let isHandling = true;
     this.#options.relay.listen(this.#request, outcome => {
       if ('reason' in outcome) {
         if (!this.#isOver) this.#refuse(outcome);
@@ -161,9 +162,12 @@ class Handshake {
         const socket = new ControlWebSocket(this.#options.outbox, limits, opened =>
           outcome.open(opened),
         );
-        this.#response.cork(() => this.#upgrade(socket, undefined));
+        // In a cluster a place has been claimed meanwhile, and the handler is long over.
+        if (isHandling) this.#upgrade(socket, undefined);
+        else this.#upgradeLate(socket, undefined);
       }
     });
+    isHandling = false;
   }
 
   #connect(): void {
@@ -196,23 +200,27 @@ class Handshake {
       this.#isOver = true;
     });
     elsewhere.then(outcome => {
-      if (!this.#isOver) this.#response.cork(() => this.#dial(outcome));
+      if (!this.#isOver) this.#dial(outcome, (...made) => this.#upgradeLate(...made));
       else if ('dial' in outcome) outcome.dial.abandon();
     }, reportBug);
   }
 
-  #dial(outcome: DialOutcome): void {
+  #dial(
+    outcome: DialOutcome,
+    upgrade = (socket: UpgradedSocket, protocol: string | undefined): void =>
+      this.#upgrade(socket, protocol),
+  ): void {
     if ('refused' in outcome) {
       this.#refuse(outcome.refused);
       return;
     }
     if ('rejected' in outcome) {
       this.#isOver = true;
-      this.#response.writeStatus('410 Gone').end(undefined, true);
+      this.#response.cork(() => this.#response.writeStatus('410 Gone').end(undefined, true));
       return;
     }
     const { dial } = outcome;
-    this.#upgrade(
+    upgrade(
       this.#options.channelSocket(channel => dial.opened(channel)),
       dial.protocol,
     );
