@@ -271,8 +271,8 @@ export class RelayNode implements Cluster {
     const outcome = dial.action === 'accept' ? relay.accept(request) : relay.openRequest(request);
     if ('rejected' in outcome) return meshMessage('dial-answer', { outcome: 'rejected' });
     if ('refused' in outcome) {
-      const { reason } = outcome.refused;
-      return meshMessage('dial-answer', { outcome: 'refused', reason });
+      const { reason, detail } = outcome.refused;
+      return meshMessage('dial-answer', { outcome: 'refused', reason, text: detail });
     }
     const { dial: admitted } = outcome;
     const key = newStreamKey();

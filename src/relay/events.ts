@@ -60,7 +60,7 @@ export class RelayEvents {
       },
       'refused',
     );
-    return refused;
+    return detail === undefined ? refused : { ...refused, detail };
   }
 
   listenerRegistered(listener: ControlChannel, request: RelayRequest): void {

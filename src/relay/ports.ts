@@ -23,6 +23,8 @@ export interface Refused {
   readonly reason: RefusalReason;
   readonly status: number;
   readonly text: string;
+  /** What the text says beyond the reason. */
+  readonly detail?: string | undefined;
 }
 
 /** WebSocket opcodes (RFC 6455 section 5.2) as the core sees them; ping and pong stay below it. */
