@@ -26,6 +26,8 @@ export interface WorkerPoolDeps {
 const START_TIMEOUT_MS = 60_000;
 const READINESS_TIMEOUT_MS = 2_000;
 const READINESS_INTERVAL_MS = 500;
+/** A worker that says nothing for so long hangs, and keeps clients waiting that the system gives to it. */
+const SILENCE_MS_MAX = 30_000;
 
 /**
  * One worker.
@@ -57,6 +59,7 @@ interface Slot extends Worker {
   history: Restarts;
   readonly restarts: number;
   startedAtMs: number;
+  heardAtMs: number;
   cancelWait: CancelTimer;
   cancelReadiness: CancelTimer;
 }
@@ -133,6 +136,7 @@ export class WorkerPool {
     slot.state = this.#isDraining ? 'draining' : 'running';
     slot.startedAtMs = clock.nowMs();
     slot.isReady = !this.#isDraining;
+    slot.heardAtMs = slot.startedAtMs;
     log.info({ event: 'WorkerStarted', worker: slot.name, pid: process.pid }, 'worker started');
     this.#askLater(slot, process);
   }
@@ -176,18 +180,31 @@ export class WorkerPool {
   #askLater(slot: Slot, process: WorkerProcess): void {
     slot.cancelReadiness = this.#deps.clock.after(READINESS_INTERVAL_MS, () => {
       const asked = slot.rpc?.call('readiness', [], READINESS_TIMEOUT_MS);
-      void asked
-        ?.then(
-          ({ ready, reasons }) => ({ ready, reasons }),
-          () => ({ ready: false, reasons: ['does not answer'] }),
-        )
-        .then(({ ready, reasons }) => {
-          if (slot.process !== process) return;
-          slot.isReady = ready && slot.state === 'running';
-          slot.reasons = reasons;
-          this.#askLater(slot, process);
-        });
+      void asked?.then(
+        said => this.#heard(slot, process, said),
+        () => this.#heard(slot, process, undefined),
+      );
     });
+  }
+
+  /** `said`: undefined when there was no answer. */
+  #heard(
+    slot: Slot,
+    process: WorkerProcess,
+    said: { readonly ready: boolean; readonly reasons: readonly string[] } | undefined,
+  ): void {
+    if (slot.process !== process) return;
+    const nowMs = this.#deps.clock.nowMs();
+    slot.isReady = said?.ready === true && slot.state === 'running';
+    slot.reasons = said?.reasons ?? [`degraded: ${slot.name} does not answer`];
+    if (said !== undefined) slot.heardAtMs = nowMs;
+    if (nowMs - slot.heardAtMs < SILENCE_MS_MAX) {
+      this.#askLater(slot, process);
+      return;
+    }
+    const silentMs = nowMs - slot.heardAtMs;
+    this.#deps.log.error({ worker: slot.name, pid: process.pid, silentMs }, 'worker hangs: killed');
+    process.kill();
   }
 
   async #untilEmpty(): Promise<void> {
@@ -210,6 +227,7 @@ function newSlot(name: string, spec: WorkerSpec): Slot {
       return this.history.total;
     },
     startedAtMs: 0,
+    heardAtMs: 0,
     cancelWait: () => {},
     cancelReadiness: () => {},
   };
