@@ -1,7 +1,7 @@
 import { spawn } from 'node:child_process';
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { signToken } from '../../src/auth/sign-token.ts';
 import type { StatusReport, WorkerStatus } from '../../src/transports/status-report.ts';
 import { ROOT_KEY } from './relay.ts';
@@ -46,6 +46,14 @@ const CONFIG = {
   drainDelayMs: 0,
   drainTimeoutMs: 1_000,
 };
+
+/** A file with a secret that is good for a mesh. */
+export function secretFile(): string {
+  const file = join(mkdtempSync(join(tmpdir(), 'halfway-secret-')), 'secret');
+  writeFileSync(file, 'a mesh secret for tests only'.replaceAll(' ', '-').repeat(2));
+  process.once('exit', () => rmSync(dirname(file), { recursive: true, force: true }));
+  return file;
+}
 
 /** Runs it to wherever it gets. */
 export function runServe(argv: readonly string[]): WorkerRelayRun & {

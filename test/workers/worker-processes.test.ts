@@ -10,7 +10,14 @@ import WebSocket from 'ws';
 import { commandResult } from '../cli/run-command.ts';
 import { portOf } from '../cli/port-of.ts';
 import { makeCertificate } from '../support/certificate.ts';
-import { isAlive, runServe, startWorkerRelay, type WorkerRelay } from '../support/worker-relay.ts';
+import { startRedis } from '../support/redis.ts';
+import {
+  isAlive,
+  runServe,
+  secretFile,
+  startWorkerRelay,
+  type WorkerRelay,
+} from '../support/worker-relay.ts';
 import { until, within } from '../support/within.ts';
 
 /** So many that both workers get some. */
@@ -289,4 +296,27 @@ test('TLS connections are dealt out by the parent in turn', async () => {
   await until('certificates are read again', () =>
     relay.output().includes('certificates reloaded'),
   );
+});
+
+test('with Redis each worker is a member of the larger cluster', async () => {
+  await using redis = await startRedis();
+  const secret = ['--mesh-secret-file', secretFile(), '--mesh-host', '127.0.0.1'];
+  const argv = ['--redis', redis.url, ...secret, '--mesh-port', '0'];
+  await using first = await startWorkerRelay(argv);
+  await using second = await startWorkerRelay([...argv, '--node-id', 'other']);
+  await until('all are linked', async () => {
+    const { nodes = [] } = (await first.status()).cluster ?? {};
+    return nodes.length === 4 && nodes.every(({ link }) => link === 'up');
+  });
+  const { cluster } = await first.status();
+  expect(cluster?.coordinator).toBe('redis');
+  expect(cluster?.nodes.map(({ node }) => node)).toEqual(['box-1', 'box-2', 'other-1', 'other-2']);
+  await listen(first, 2);
+  await until('the other machine knows', async () => {
+    const series = 'halfway_cluster_listeners{where="elsewhere"}';
+    return (await second.metric(series)) === 2;
+  });
+  const senders = await Promise.all(Array.from({ length: 6 }, () => connect(second)));
+  await Promise.all(senders.map(({ echo }) => echo('across')));
+  expect((await second.status()).senders).toBe(6);
 });
