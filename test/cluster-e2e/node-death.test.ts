@@ -1,0 +1,176 @@
+// A node dies or stands still: real processes, real Redis, HAProxy before them.
+import { afterEach, beforeEach, expect, test } from 'vitest';
+import { dialSender, openListener } from '../support/azure-clients.ts';
+import {
+  startProcesses,
+  type NodeProcess,
+  type ProcessCluster,
+} from '../support/cluster-processes.ts';
+import { connecting, untilKnown } from '../support/cluster-watch.ts';
+import { startClusterProxy, type ClusterProxy } from '../support/cluster-proxy.ts';
+import { relayAt } from '../support/cluster.ts';
+import { send } from '../support/http-sender.ts';
+import { open } from '../support/raw-websocket.ts';
+import { startRedis, type TestRedis } from '../support/redis.ts';
+import type { TestRelay } from '../support/relay.ts';
+import { StayingListener, startListeners } from '../support/staying-listener.ts';
+import { until } from '../support/within.ts';
+
+const LISTENERS = 3_000;
+/** Issue 3: all are listening again within this time. */
+const AGAIN_MS = 10_000;
+const LEASE_MS = 15_000;
+
+let redis: TestRedis;
+let cluster: ProcessCluster;
+let proxy: ClusterProxy;
+/** What clients reach: the balancer. */
+let relay: TestRelay;
+let [a, b, c]: NodeProcess[] = [];
+let startedAtMs = 0;
+
+beforeEach(async () => {
+  redis = await startRedis(['--maxmemory-policy', 'noeviction']);
+  cluster = await startProcesses({
+    redisUrl: redis.url,
+    options: { listenersMax: `${LISTENERS * 2}`, trustedProxies: '127.0.0.1/32', logLevel: 'info' },
+  });
+  [a, b, c] = cluster.nodes;
+  startedAtMs = performance.now();
+  proxy = await startClusterProxy(
+    'haproxy',
+    cluster.nodes.map(({ port }) => port),
+    { tls: false },
+  );
+  relay = relayAt({ port: proxy.port, adminPort: 0 }, nodes()[0].relay);
+});
+afterEach(async () => {
+  await proxy[Symbol.asyncDispose]();
+  await cluster[Symbol.asyncDispose]();
+  await redis[Symbol.asyncDispose]();
+});
+
+function nodes(): readonly [NodeProcess, NodeProcess, NodeProcess] {
+  if (a === undefined || b === undefined || c === undefined) throw new Error('three nodes');
+  return [a, b, c];
+}
+
+test(
+  'killed: its thousand listeners listen again within 10 s, and no connect to another listener fails',
+  { timeout: 90_000 },
+  async () => {
+    const [first, second, third] = nodes();
+    const listeners = await startListeners(LISTENERS, () => new StayingListener(relay));
+    // `a` has a listener on each node: senders of the others are put before those that are left.
+    await using one = new StayingListener(first.relay, { path: 'a' });
+    await using two = new StayingListener(second.relay, { path: 'a' });
+    await using doomed = new StayingListener(third.relay, { path: 'a' });
+    try {
+      await untilKnown(first, LISTENERS + 3, 30_000);
+      await untilKnown(second, LISTENERS + 3, 30_000);
+      const senders = [first, second].map(node => connecting(node.relay, 'a'));
+      await until('all three are asked', () => [one, two, doomed].every(({ taken }) => taken > 0));
+      // Nobody is judged by who has not held a lease for the time of one.
+      const steadyMs = startedAtMs + LEASE_MS + 1_000;
+      await until('the nodes are steady', () => performance.now() > steadyMs, LEASE_MS);
+      const lost = listeners.filter(({ listens }) => listens === 1);
+      const killedAtMs = performance.now();
+      await third.kill();
+      await until(
+        'all listen again',
+        () =>
+          listeners.every(listener => listener.isListening) &&
+          listeners.reduce((sum, { listens }) => sum + listens, 0) > LISTENERS + 900,
+        AGAIN_MS,
+      );
+      const tookMs = performance.now() - killedAtMs;
+      await untilKnown(first, LISTENERS + 2, AGAIN_MS);
+      await untilKnown(second, LISTENERS + 2, AGAIN_MS);
+      const consistentMs = performance.now() - killedAtMs;
+      const statuses = (await Promise.all(senders.map(async sender => sender.stop()))).flat();
+      console.log(
+        `killed: ${listeners.filter(({ listens }) => listens > 1).length} of ${lost.length} listeners ` +
+          `moved in ${Math.round(tookMs)} ms, both nodes know all after ${Math.round(consistentMs)} ms; ` +
+          `${statuses.length} connects meanwhile`,
+      );
+      expect(statuses.length).toBeGreaterThan(10);
+      expect(new Set(statuses)).toEqual(new Set([101]));
+    } finally {
+      await Promise.all(listeners.map(async listener => listener[Symbol.asyncDispose]()));
+    }
+  },
+);
+
+test('killed while a sender waits for its listener: another listener is asked', async () => {
+  const [first, second] = nodes();
+  const silent = await openListener(second.relay);
+  await untilKnown(first, 1);
+  const dialling = dialSender(first.relay);
+  await silent.nextAccept();
+  await using other = new StayingListener(first.relay);
+  await untilKnown(first, 2);
+  await second.kill();
+  expect((await dialling.answer).status).toBe(101);
+  expect(other.listens).toBe(1);
+});
+
+test('killed with live pairs: those that touched it are cut, others are not', async () => {
+  const [first, second, third] = nodes();
+  const control = await openListener(second.relay);
+  await untilKnown(first, 1);
+  /** A pair whose sender is on the first node, and whose rendezvous is dialled at `node`. */
+  const pairAt = async (node: NodeProcess) => {
+    const dialling = dialSender(first.relay);
+    const { address } = await control.nextAccept();
+    const listener = await open(address.replace(/^ws:\/\/[^/]+/, node.relay.wsUrl));
+    const { socket: sender } = await dialling.answer;
+    if (sender === undefined) throw new Error('The sender was refused');
+    return { sender, listener };
+  };
+  const doomed = await pairAt(third);
+  const live = await pairAt(first);
+  await third.kill();
+  const killedAtMs = performance.now();
+  expect(await doomed.sender.nextClose()).toMatchObject({ code: 1001 });
+  await doomed.listener.ended();
+  expect(performance.now() - killedAtMs).toBeLessThan(2_000);
+  // The listener's control channel is on the second node: its death does not touch a pair that is joined.
+  await second.kill();
+  live.sender.send('still here');
+  expect(await live.listener.nextText()).toBe('still here');
+});
+
+test(
+  'frozen longer than its lease: it is passed over, and comes back by itself with its listeners',
+  { timeout: 60_000 },
+  async () => {
+    const [first, second] = nodes();
+    await using frozen = new StayingListener(second.relay);
+    await untilKnown(first, 1);
+    await using other = new StayingListener(first.relay);
+    await untilKnown(first, 2);
+    const frozenAtMs = performance.now();
+    second.freeze();
+    // The link falls silent first, then the lease is taken away.
+    await first.said('"NodeGone"', LEASE_MS + 10_000);
+    const goneMs = performance.now() - frozenAtMs;
+    await untilKnown(first, 1);
+    expect((await dialSender(first.relay).answer).status).toBe(101);
+    expect(other.taken).toBeGreaterThan(0);
+    await until('HAProxy has noticed', async () => !(await proxy.up()).includes(second.port));
+    expect((await send(relay, '/hyco')).status).toBe(200);
+
+    const thawedAtMs = performance.now();
+    second.thaw();
+    await untilKnown(first, 2, 15_000);
+    const backMs = performance.now() - thawedAtMs;
+    console.log(`frozen: gone after ${Math.round(goneMs)} ms, back ${Math.round(backMs)} ms after`);
+    expect(frozen.isListening).toBe(true);
+    await until('both are asked again', async () => {
+      const { status, socket } = await dialSender(first.relay).answer;
+      expect(status).toBe(101);
+      await socket?.reset();
+      return frozen.taken > 0;
+    });
+  },
+);
