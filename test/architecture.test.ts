@@ -20,10 +20,12 @@ const MAY_IMPORT: Record<string, string> = {
   config: 'base protocol valibot yaml ipaddr.js node:fs node:path',
   observability: 'base pino pino-pretty prom-client',
   client: 'base protocol auth ws',
+  workers:
+    'base cluster store config management observability transports node:child_process node:net',
   cli:
-    'base protocol auth config client server.ts commander ws node:http node:https ' +
-    'node:fs node:stream node:tls node:process node:stream/promises node:crypto ' +
-    'node:path node:url node:os node:buffer',
+    'base protocol auth config client workers server.ts server-parent.ts server-worker.ts ' +
+    'commander ws node:http node:https node:fs node:stream node:tls node:process ' +
+    'node:stream/promises node:crypto node:path node:url node:os node:buffer',
 };
 
 const sourceFiles = readdirSync(SRC, { recursive: true, encoding: 'utf8' }).filter(path =>
