@@ -71,6 +71,8 @@ export class RelayNode implements Cluster {
   /** What was put before them, by its id. Bounded by `sendersMax`: each sender asks one at a time. */
   readonly #asked = new Map<string, RemoteListener>();
   readonly #foreign = new Map<string, ForeignOffer>();
+  /** Hybrid connections whose listeners elsewhere became known before there was a relay to tell. */
+  readonly #early = new Map<string, EntityName>();
   #relay: Relay | undefined;
 
   constructor(deps: RelayNodeDeps) {
@@ -82,6 +84,8 @@ export class RelayNode implements Cluster {
   /** The relay that this node runs; call once, before anything is offered. */
   serve(relay: Relay): void {
     this.#relay = relay;
+    for (const name of this.#early.values()) this.#refreshNamed(name);
+    this.#early.clear();
   }
 
   get foreignOffers(): number {
@@ -309,8 +313,13 @@ export class RelayNode implements Cluster {
     this.#refreshNamed(row);
   }
 
-  #refreshNamed({ namespace, hybridConnection }: ListenerRow): void {
-    const found = this.#relay?.find({ namespace, hybridConnection });
+  #refreshNamed({ namespace, hybridConnection }: EntityName): void {
+    if (this.#relay === undefined) {
+      const name = { namespace, hybridConnection };
+      this.#early.set(JSON.stringify([namespace, hybridConnection]), name);
+      return;
+    }
+    const found = this.#relay.find({ namespace, hybridConnection });
     if (found !== undefined) this.refresh(found);
   }
 
