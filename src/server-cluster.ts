@@ -131,6 +131,21 @@ function closing(store: RelayStore, close: () => void): RelayStore {
   };
 }
 
+/** How long a node that starts waits for its links before it takes clients; some node may never be reached. */
+const LINKS_WAIT_MS = 2_000;
+const LINKS_LOOK_MS = 20;
+
+/** Resolves when every node that is known can be reached: what comes in before finds no listener of theirs. */
+export async function untilLinked({ directory, mesh }: OpenCluster, clock: Clock): Promise<void> {
+  const deadlineMs = clock.nowMs() + LINKS_WAIT_MS;
+  const self = directory.self().node;
+  const isLinked = (): boolean =>
+    directory.nodes().every(({ node }) => node === self || mesh.isUp(node));
+  while (!isLinked() && clock.nowMs() < deadlineMs) {
+    await new Promise<void>(resolve => void clock.after(LINKS_LOOK_MS, resolve));
+  }
+}
+
 function redisTarget(config: Config): RedisTarget {
   const parsed = parseRedisUrl(config.redis ?? '');
   if ('fault' in parsed) throw new StartError(`Cannot use --redis: it ${parsed.fault}`);

@@ -5,23 +5,18 @@ import type { Logger } from './base/logger.ts';
 import { MemoryCoordinator } from './cluster/memory-coordinator.ts';
 import { StartError } from './config/errors.ts';
 import type { Config } from './config/options.ts';
-import { apiError, type ApiAnswer } from './management/api-answers.ts';
+import type { ApiAnswer } from './management/api-answers.ts';
 import type { ApiRequest } from './management/api-request.ts';
 import { drainAnswer } from './management/drain-request.ts';
-import { createMetrics } from './observability/metrics.ts';
 import { openStore } from './server-management.ts';
 import { adminPortTaken, publicPortTaken } from './server.ts';
 import { StoreError } from './store/relay-store.ts';
 import { openAdminPort, type AdminPort } from './transports/admin-port.ts';
-import type { Readiness } from './transports/health.ts';
 import { findSharedPort } from './transports/public-port.ts';
 import { statusPage } from './transports/status-page.ts';
-import type { StatusReport, WorkerStatus } from './transports/status-report.ts';
-import { VERSION } from './version.ts';
 import { dealConnections, type ConnectionDealer } from './workers/connection-dealer.ts';
 import { forkWorker } from './workers/fork-worker.ts';
-import { mergeStatus } from './workers/merge-status.ts';
-import { PARENT_METRICS } from './workers/metrics.ts';
+import { ParentAnswers } from './workers/parent-answers.ts';
 import { serveCoordinator } from './workers/remote-coordinator.ts';
 import { SharedStore } from './workers/remote-store.ts';
 import { RpcError } from './workers/rpc.ts';
@@ -48,9 +43,8 @@ export interface ParentDeps {
   readonly onDrainRequest?: () => void;
 }
 
-/** How long a worker may take to answer for the admin port. */
-const ANSWER_TIMEOUT_MS = 3_000;
-const MANAGE_TIMEOUT_MS = 12_000;
+/** How long a worker may take to read its certificate again. */
+const RELOAD_TIMEOUT_MS = 5_000;
 /** What workers may take to drain beyond the times that are set; then they are killed. */
 const DRAIN_EXTRA_MS = 10_000;
 const MESH_SECRET_BYTES = 32;
@@ -66,7 +60,6 @@ export async function startParent(
   deps: ParentDeps,
 ): Promise<RunningParent> {
   const { log, clock = systemClock } = deps;
-  const startedAtMs = clock.nowMs();
   const random = new Randomness();
   const reportBug = (bug: unknown): void => log.error({ err: bug }, 'bug in the parent');
   const tls = config.tlsCert !== undefined && config.tlsKey !== undefined;
@@ -88,7 +81,6 @@ export async function startParent(
     }
   };
 
-  const metrics = createMetrics([PARENT_METRICS], { defaultMetrics: true });
   const summed = new SummedMetrics();
   let fail: ((error: StartError) => void) | undefined;
   const failed = new Promise<never>((_resolve, reject) => {
@@ -121,82 +113,9 @@ export async function startParent(
     onHopeless: message => fail?.(new StartError(message)),
   });
 
-  let isDraining = false;
-  const readiness = (): Readiness => {
-    const ready = pool.ready.length;
-    // Half of them carry the load for the time that a restart takes; fewer do not.
-    const isEnough = ready >= Math.ceil(count / 2);
-    const reasons = pool.workers.flatMap(worker => worker.reasons);
-    return {
-      ready: isEnough && !isDraining,
-      reasons: [
-        ...(isDraining ? ['draining'] : []),
-        ...(ready === count ? [] : [`degraded: ${ready} of ${count} workers are ready`]),
-        ...new Set(reasons.filter(reason => reason !== 'draining')),
-      ],
-    };
-  };
-
-  const status = async (): Promise<StatusReport> => {
-    const reports = await Promise.all(
-      pool.workers.map(async ({ rpc }) =>
-        rpc?.call('status', [], ANSWER_TIMEOUT_MS).catch(nothing),
-      ),
-    );
-    const { ready, reasons } = readiness();
-    const first = {
-      node: config.nodeId,
-      version: VERSION,
-      uptimeSeconds: (clock.nowMs() - startedAtMs) / 1000,
-      ready,
-      reasons,
-    };
-    const known = reports.filter(report => report !== undefined);
-    return {
-      ...mergeStatus(first, known),
-      workers: pool.workers.map((worker, i) => workerStatus(worker, reports[i])),
-    };
-  };
-
-  const scrape = async (): Promise<{ readonly text: string; readonly contentType: string }> => {
-    await Promise.all(
-      pool.workers.map(async ({ name, rpc, process }) => {
-        const snapshot = await rpc?.call('metrics', [], ANSWER_TIMEOUT_MS).catch(nothing);
-        const isSame = pool.workers.some(each => each.name === name && each.process === process);
-        if (snapshot !== undefined && isSame) summed.note(name, snapshot);
-      }),
-    );
-    metrics.gauge('halfway_ready').set(readiness().ready ? 1 : 0);
-    metrics.gauge('halfway_workers').set(pool.ready.length, { state: 'ready' });
-    metrics.gauge('halfway_workers').set(count - pool.ready.length, { state: 'not_ready' });
-    const restarts = pool.workers.reduce((total, worker) => total + worker.restarts, 0);
-    metrics.counter('halfway_worker_restarts_total').setTotal(restarts);
-    const here = summed.valuesOf('halfway_cluster_listeners', { where: 'here' });
-    const elsewhere = summed.valuesOf('halfway_cluster_listeners', { where: 'elsewhere' });
-    const own = here.reduce((total, each) => total + each, 0);
-    const all = Math.max(0, ...here.map((each, i) => each + (elsewhere[i] ?? 0)));
-    const listeners = metrics.gauge('halfway_cluster_listeners');
-    listeners.set(own, { where: 'here' });
-    listeners.set(Math.max(0, all - own), { where: 'elsewhere' });
-    const sum = summed.sum(await metrics.snapshot());
-    return { text: await sum.text(), contentType: sum.contentType };
-  };
-
-  const manage = async (request: ApiRequest): Promise<ApiAnswer> => {
-    const drained = drainAnswer(request, config, deps.onDrainRequest);
-    if (drained !== undefined) return drained;
-    const rpc = (pool.ready[0] ?? pool.workers.find(each => each.state === 'running'))?.rpc;
-    const absent = apiError('StoreUnavailable', 'No worker is there to do it; try again');
-    if (rpc === undefined) return absent;
-    try {
-      return await rpc.call('manage', [request], MANAGE_TIMEOUT_MS);
-    } catch (error) {
-      if (!(error instanceof RpcError)) throw error;
-      log.warn({ err: error }, 'worker did not answer for the management API');
-      const message = `${error.message}. A change may have taken effect all the same: look before trying again`;
-      return apiError('StoreUnavailable', message);
-    }
-  };
+  const answers = new ParentAnswers({ pool, summed, config, clock, log });
+  const manage = async (request: ApiRequest): Promise<ApiAnswer> =>
+    drainAnswer(request, config, deps.onDrainRequest) ?? answers.manage(request);
 
   let adminPort: AdminPort | undefined;
   let isStopped = false;
@@ -214,10 +133,10 @@ export async function startParent(
       host: config.adminHost,
       port: config.adminPort,
       token: config.adminToken,
-      readiness,
-      metrics: scrape,
+      readiness: () => answers.readiness(),
+      metrics: () => answers.metrics(),
       status: async () => {
-        const report = await status();
+        const report = await answers.status();
         return { html: statusPage(report), json: report };
       },
       manage,
@@ -239,8 +158,8 @@ export async function startParent(
     failed,
     stop,
     async drain() {
-      if (isDraining) return;
-      isDraining = true;
+      if (answers.isDraining) return;
+      answers.isDraining = true;
       const patienceMs = config.drainDelayMs + config.drainTimeoutMs + DRAIN_EXTRA_MS;
       const cancel = clock.after(patienceMs, () => {
         log.error({ patienceMs }, 'workers do not end: killing them');
@@ -252,7 +171,7 @@ export async function startParent(
     },
     async reloadCertificates() {
       await Promise.all(
-        takers().map(async ({ rpc }) => rpc?.call('reloadCertificates', [], ANSWER_TIMEOUT_MS)),
+        takers().map(async ({ rpc }) => rpc?.call('reloadCertificates', [], RELOAD_TIMEOUT_MS)),
       );
     },
   };
@@ -265,18 +184,4 @@ async function openSharedStore(config: Config, clock: Clock): Promise<SharedStor
     if (error instanceof StoreError) throw new StartError(error.message, { cause: error });
     throw error;
   }
-}
-
-function workerStatus(worker: Worker, report: StatusReport | undefined): WorkerStatus {
-  const { name, state, process, isReady, restarts } = worker;
-  const known = { node: name, state, ready: isReady, restarts };
-  const pid = process?.pid === undefined ? {} : { pid: process.pid };
-  if (report === undefined) return { ...known, ...pid };
-  const { uptimeSeconds, listeners, senders } = report;
-  return { ...known, ...pid, uptimeSeconds, listeners, senders };
-}
-
-/** One that does not answer is left out: its state says so. */
-function nothing(): undefined {
-  return undefined;
 }

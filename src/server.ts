@@ -7,7 +7,7 @@ import { StartError } from './config/errors.ts';
 import type { Config } from './config/options.ts';
 import type { Coordinator } from './cluster/coordinator.ts';
 import { Hops } from './cluster/hops.ts';
-import { joinCluster, openClusterStore } from './server-cluster.ts';
+import { joinCluster, openClusterStore, untilLinked } from './server-cluster.ts';
 import { drainAnswer } from './management/drain-request.ts';
 import type { ApiAnswer } from './management/api-answers.ts';
 import type { ApiRequest } from './management/api-request.ts';
@@ -226,6 +226,7 @@ export async function startServer(config: Config, deps: ServerDeps): Promise<Run
     readiness,
   });
 
+  if (cluster !== undefined) await untilLinked(cluster, clock);
   const publicPort = await openPublic(config, routes, {
     log,
     worker,

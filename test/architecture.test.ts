@@ -21,7 +21,8 @@ const MAY_IMPORT: Record<string, string> = {
   observability: 'base pino pino-pretty prom-client',
   client: 'base protocol auth ws',
   workers:
-    'base cluster store config management observability transports node:child_process node:net',
+    'base cluster store config management observability transports version.ts ' +
+    'node:child_process node:net',
   cli:
     'base protocol auth config client workers server.ts server-parent.ts server-worker.ts ' +
     'commander ws node:http node:https node:fs node:stream node:tls node:process ' +
