@@ -308,6 +308,7 @@ describe.each(COURSES)('flow from %s to %s', (...kinds) => {
       other.a.reset();
       other.b.reset();
     }
-    expect((performance.now() - startedMs) / 20).toBeLessThan(100);
+    // It was 3,500 when one flood could keep the loop; a busy machine under sanitizers takes 100.
+    expect((performance.now() - startedMs) / 20, 'ms').toBeLessThan(500);
   });
 });
