@@ -38,9 +38,26 @@ export function peerOf(response: HttpResponse, headers: HeaderPairs, sources: Pe
     return { remote, isSecure };
   }
   return {
-    remote: forwardedFor(headers, sources.trustedProxies) ?? remote,
+    remote:
+      saidByProxyProtocol(response, socketAddress, sources.trustedProxies) ??
+      forwardedFor(headers, sources.trustedProxies) ??
+      remote,
     isSecure: isSecure || header(headers, 'x-forwarded-proto')?.toLowerCase() === 'https',
   };
+}
+
+/**
+ * The client that a trusted proxy names in its PROXY v2 header. Not for what comes through our own
+ * terminator: its headers are keys, and a TLS client may send one of its own behind them.
+ */
+function saidByProxyProtocol(
+  response: HttpResponse,
+  socketAddress: ArrayBuffer,
+  trusted: readonly AddressRange[],
+): RemoteEndpoint | undefined {
+  if (socketAddress.byteLength === 0) return undefined;
+  const address = addressText(response.getProxiedRemoteAddress());
+  return address === '' || isTrusted(address, trusted) ? undefined : { address, port: 0 };
 }
 
 /** The last address that is no trusted proxy: what stands before it could be anybody's invention. */

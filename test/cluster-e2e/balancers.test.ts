@@ -70,6 +70,17 @@ describe.each(CLUSTER_PROXIES)('three nodes behind %s', name => {
   });
 });
 
+test('HAProxy may say by the PROXY protocol who the client is; believed where it is trusted', async () => {
+  await using setup = await startBehind('haproxy', TRUST_THE_BALANCER, { proxyProtocol: true });
+  await expectClient(setup, '127.0.0.2');
+});
+
+test('what the PROXY protocol says is not believed of a balancer that is not trusted', async () => {
+  const options = { trustedProxies: '192.0.2.0/24' };
+  await using setup = await startBehind('haproxy', options, { proxyProtocol: true });
+  await expectClient(setup, '127.0.0.1');
+});
+
 test('HAProxy passes over a node that is gone, before its check has noticed', async () => {
   await using setup = await startBehind('haproxy', TRUST_THE_BALANCER);
   await using listener = new StayingListener(setup.cluster.nodes[0] ?? setup.relay);

@@ -124,4 +124,27 @@ describe('peerOf()', () => {
       isSecure: true,
     });
   });
+
+  test('takes the client that a trusted proxy names by the PROXY protocol before any header', () => {
+    const options = { proxied: Uint8Array.of(198, 51, 100, 77), headers: FORWARDED };
+    expect(peer(V4, { ...options, trusted: ['192.0.2.0/24'] }).remote).toEqual({
+      address: '198.51.100.77',
+      port: 0,
+    });
+    expect(peer(V4, { ...options, trusted: ['10.0.0.0/8'] }).remote.address).toBe('192.0.2.7');
+    // Another trusted proxy stands before it: the client is in the header.
+    expect(peer(V4, { ...options, trusted: ['192.0.2.0/24', '198.51.100.77/32'] }).remote).toEqual({
+      address: '203.0.113.5',
+      port: 0,
+    });
+  });
+
+  test('takes no PROXY header of a client behind our own terminator', () => {
+    const { remote } = peer(NONE, {
+      proxied: Uint8Array.of(198, 51, 100, 77),
+      terminated: proxy,
+      trusted: ['192.0.2.0/24'],
+    });
+    expect(remote.address).toBe('192.0.2.7');
+  });
 });
