@@ -11,7 +11,7 @@ const KEY = /[A-Za-z0-9+/]{43}=/;
 const folder = mkdtempSync(join(tmpdir(), 'halfway-cli-'));
 let relay: TestRelay;
 beforeAll(async () => {
-  relay = await startRelay({}, { adminToken: TOKEN });
+  relay = await startRelay({ adminToken: TOKEN });
 });
 afterAll(async () => {
   await relay[Symbol.asyncDispose]();

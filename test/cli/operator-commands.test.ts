@@ -119,7 +119,7 @@ describe('halfway status', () => {
     const gone = await commandResult(['status', '--admin-url', nobody]);
     expect(gone).toMatchObject({ exitCode: 1, out: '' });
     expect(gone.err).toContain('Cannot reach the admin port');
-    await using relay = await startRelay({}, { adminToken: TOKEN });
+    await using relay = await startRelay({ adminToken: TOKEN });
     const denied = await commandResult(['status', '--admin-url', relay.adminUrl]);
     expect(denied.exitCode).toBe(1);
     expect(denied.err).toContain('asks for its token');

@@ -89,7 +89,7 @@ describe('metrics', () => {
       await send(relay, path, { method: 'POST', body: 'seven 7' });
     }
     await send(relay, '/hyco', { token: null });
-    await send(relay, '/unknown-name-of-a-stranger');
+    await send(relay, '/name-that-nobody-gave');
     const hyco = 'hybrid_connection="hyco"';
     expect(await relay.metric(`halfway_active_listeners{${hyco}}`)).toBe(1);
     expect(await relay.metric(`halfway_active_connections{${hyco},kind="http"}`)).toBe(0);
@@ -120,7 +120,7 @@ describe('metrics', () => {
       1,
     );
     const text = await (await fetch(`${relay.adminUrl}/metrics`)).text();
-    expect(text).not.toContain('stranger');
+    expect(text).not.toContain('nobody-gave');
   });
 
   test('have every refusal from the start, at zero', async () => {

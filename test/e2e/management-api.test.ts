@@ -343,7 +343,7 @@ describe('the management API', () => {
   });
 
   test('asks for the admin token where there is one', async () => {
-    await using guarded = await startRelay({}, { adminToken: 'a-token-for-tests' });
+    await using guarded = await startRelay({ adminToken: 'a-token-for-tests' });
     expect((await callApi(guarded, 'GET', '')).status).toBe(401);
     const wrong = { headers: { Authorization: 'Bearer a-token-for-test' } };
     expect((await callApi(guarded, 'PUT', '/hybridConnections/x', wrong)).status).toBe(401);

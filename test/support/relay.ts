@@ -69,15 +69,10 @@ export async function startRelay(
   deps: {
     readonly clock?: Clock;
     readonly namespaces?: readonly NamespaceDescription[];
-    readonly adminToken?: string;
   } = {},
 ): Promise<TestRelay> {
   const log = new MemoryLog();
-  const config: Config = {
-    ...baseConfig(options),
-    namespaces: deps.namespaces ?? [NAMESPACE],
-    adminToken: deps.adminToken,
-  };
+  const config: Config = { ...baseConfig(options), namespaces: deps.namespaces ?? [NAMESPACE] };
   const server = await startServer(config, {
     log,
     ...(deps.clock === undefined ? {} : { clock: deps.clock }),
