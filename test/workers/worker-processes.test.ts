@@ -220,7 +220,7 @@ describe('signals', () => {
   });
 
   test('workers whose parent is killed leave the port at once, finish what is open, and end', async () => {
-    await using relay = await startWorkerRelay(['--drain-timeout-ms', '2000']);
+    await using relay = await startWorkerRelay(['--drain-timeout-ms', '1000']);
     await listen(relay, 1);
     const sender = await connect(relay);
     const pids = await pidsOf(relay);
