@@ -32,10 +32,11 @@ export async function runDev(
       warnings: loaded.warnings,
       onListening: ports => {
         if (options.quiet === true) return;
-        const terminal = isTerminal ? context.stdout : context.stderr;
+        // What a script wants of an emulator, as of any command, is on standard output.
+        const { stdout } = context;
         const bold = (text: string): string =>
-          wantsColour(context, terminal) ? `\u001b[1m${text}\u001b[22m` : text;
-        terminal.write(welcome({ ...ports, config, rule, bold, invocation: context.invocation }));
+          wantsColour(context, stdout) ? `\u001b[1m${text}\u001b[22m` : text;
+        stdout.write(welcome({ ...ports, config, rule, bold, invocation: context.invocation }));
       },
     },
     context,

@@ -121,11 +121,11 @@ describe('halfway serve', () => {
 
 /** The connection string that it printed. */
 function printed(command: RunningCommand): string {
-  return /Endpoint=sb:\/\/localhost:\d+\/;[^\s']+/.exec(command.err())?.[0] ?? '';
+  return /Endpoint=sb:\/\/localhost:\d+\/;[^\s']+/.exec(command.out())?.[0] ?? '';
 }
 
 describe('halfway dev', () => {
-  test('prints a connection string that works, and commands, on standard error', async () => {
+  test('prints a connection string that works, and commands', async () => {
     await using server = runCommand(['dev', ...ANY_PORTS]);
     const { port, adminPort } = await listening(server);
     await server.saw('Status page');
@@ -134,8 +134,8 @@ describe('halfway dev', () => {
         `^Endpoint=sb://localhost:${port}/;SharedAccessKeyName=RootManageSharedAccessKey;`,
       ),
     );
-    expect(server.err()).toContain('halfway listen hello\n');
-    expect(server.err()).toContain(`http://127.0.0.1:${adminPort}/status`);
+    expect(server.out()).toContain('halfway listen hello\n');
+    expect(server.out()).toContain(`http://127.0.0.1:${adminPort}/status`);
     const env = { HALFWAY_CONNECTION_STRING: printed(server) };
     await using listener = runCommand(['listen', 'hello'], { env });
     await listener.saw('listening on');
@@ -166,6 +166,7 @@ describe('halfway dev', () => {
   test('says nothing but the log with --quiet', async () => {
     await using server = runCommand(['dev', ...ANY_PORTS, '--quiet']);
     await listening(server);
+    expect(server.out()).not.toContain('Endpoint=');
     expect(server.err()).toBe('');
   });
 
