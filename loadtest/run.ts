@@ -1,18 +1,31 @@
 // npm run bench [-- SCENARIO … --quick --json --only SUBJECT,…]: see README.md beside this file.
 import { spawnSync } from 'node:child_process';
 import { parseArgs } from 'node:util';
+import { atRest } from './scenarios/at-rest.ts';
 import { churn } from './scenarios/churn.ts';
+import { crossNode } from './scenarios/cross-node.ts';
 import { flood } from './scenarios/flood.ts';
 import { http } from './scenarios/http.ts';
 import { idle } from './scenarios/idle.ts';
 import { messages } from './scenarios/messages.ts';
+import { storm } from './scenarios/storm.ts';
 import { stream } from './scenarios/stream.ts';
 import { pinSelf, ROOT } from './support/process.ts';
 import type { Scenario, ScenarioOptions } from './support/scenario.ts';
 import { formatResult } from './support/table.ts';
 import type { SubjectName } from './subjects/subject.ts';
 
-const SCENARIOS: readonly Scenario[] = [messages, stream, flood, churn, idle, http];
+const SCENARIOS: readonly Scenario[] = [
+  messages,
+  stream,
+  flood,
+  churn,
+  idle,
+  http,
+  crossNode,
+  storm,
+  atRest,
+];
 const SUBJECTS: readonly SubjectName[] = [
   'halfway',
   'uws-echo',

@@ -7,7 +7,6 @@ import { signToken, tokenAudience } from '../../src/auth/sign-token.ts';
 import type { Generator } from '../support/generator.ts';
 import { startProcess } from '../support/process.ts';
 import type { RunningProcess } from '../support/process.ts';
-import { portOf } from './port.ts';
 import { separateAnsweringId } from './subject.ts';
 import type { Subject } from './subject.ts';
 
@@ -15,8 +14,8 @@ const KEY_NAME = 'loadtest';
 const KEY = 'loadtest-key';
 const HOST = 'localhost';
 const TOKEN_LIFE_SEC = 3_600;
-/** Hybrid connections of the configuration: `hc0`, `hc1`, … */
-const HYBRID_CONNECTIONS = 400;
+/** Hybrid connections of the configuration: `hc0`, `hc1`, …; each takes 25 listeners at most. */
+export const HYBRID_CONNECTIONS = 400;
 
 /** What a listener is told on its control channel, as far as load tests need it. */
 export interface ControlMessage {
@@ -28,13 +27,15 @@ export interface ControlMessage {
 export class Halfway implements Subject {
   readonly name = 'halfway';
   readonly port: number;
+  readonly adminPort: number;
   readonly #process: RunningProcess;
   readonly #folder: string;
   readonly #controlChannels: WebSocket[] = [];
 
-  constructor(process: RunningProcess, port: number, folder: string) {
+  constructor(process: RunningProcess, ports: Ports, folder: string) {
     this.#process = process;
-    this.port = port;
+    this.port = ports.port;
+    this.adminPort = ports.adminPort;
     this.#folder = folder;
   }
 
@@ -73,9 +74,9 @@ export class Halfway implements Subject {
     return socket;
   }
 
-  /** Accepts every sender of `hc0`: the answering end of sender N is dialled at the generator. */
-  async prepare(generator: Generator): Promise<void> {
-    await this.listen('hc0', ({ accept }) => {
+  /** Accepts every sender: the generator dials the answering end of sender N, at this node. */
+  async acceptAll(hybridConnection: string, generator: Generator): Promise<void> {
+    await this.listen(hybridConnection, ({ accept }) => {
       if (accept === undefined) return;
       const { pathname, search } = new URL(accept.address);
       const id = Number(pathname.split('/').at(-1));
@@ -83,8 +84,30 @@ export class Halfway implements Subject {
     });
   }
 
+  /** Makes the generator dial this node as a sender. */
+  send(hybridConnection: string, generator: Generator, id: number): void {
+    generator.dial(id, this.port, `/$hc/${hybridConnection}/${id}?sb-hc-action=connect`);
+  }
+
+  async prepare(generator: Generator): Promise<void> {
+    await this.acceptAll('hc0', generator);
+  }
+
   dialPair(generator: Generator, id: number): void {
-    generator.dial(id, this.port, `/$hc/hc0/${id}?sb-hc-action=connect`);
+    this.send('hc0', generator, id);
+  }
+
+  /** Value of one series on the admin port; 0 when there is none. */
+  async metric(series: string): Promise<number> {
+    const response = await fetch(`http://127.0.0.1:${this.adminPort}/metrics`);
+    const lines = (await response.text()).split('\n');
+    const line = lines.find(each => each.startsWith(`${series} `));
+    return line === undefined ? 0 : Number(line.slice(series.length + 1));
+  }
+
+  /** SIGKILL: no word to anybody. */
+  async kill(): Promise<void> {
+    await this.#process[Symbol.asyncDispose]();
   }
 
   answeringId(id: number): number {
@@ -93,13 +116,18 @@ export class Halfway implements Subject {
 
   async [Symbol.asyncDispose](): Promise<void> {
     for (const socket of this.#controlChannels) socket.terminate();
-    await this.#process[Symbol.asyncDispose]();
+    await this.kill();
     rmSync(this.#folder, { recursive: true });
   }
 }
 
+interface Ports {
+  readonly port: number;
+  readonly adminPort: number;
+}
+
 /** Starts `node dist/main.js serve` with hybrid connections that let senders in without a token. */
-export async function startHalfway(): Promise<Halfway> {
+export async function startHalfway(flags: readonly string[] = []): Promise<Halfway> {
   const folder = mkdtempSync(join(tmpdir(), 'halfway-loadtest-'));
   const configFile = join(folder, 'halfway.json');
   writeFileSync(configFile, JSON.stringify(configuration()));
@@ -109,11 +137,20 @@ export async function startHalfway(): Promise<Halfway> {
       process.execPath,
       ...'dist/main.js serve --host 127.0.0.1 --port 0 --admin-port 0 --config'.split(' '),
       configFile,
+      ...flags,
     ],
     core: 'server',
-    ready: line => (line.includes('"listening"') ? portOf(line) : undefined),
+    ready: portsOf,
   });
   return new Halfway(server, server.found, folder);
+}
+
+function portsOf(line: string): Ports | undefined {
+  if (!line.includes('"listening"')) return undefined;
+  const { port, adminPort }: Partial<Record<string, unknown>> = JSON.parse(line);
+  return typeof port === 'number' && typeof adminPort === 'number'
+    ? { port, adminPort }
+    : undefined;
 }
 
 function configuration(): unknown {

@@ -20,7 +20,7 @@ export type SubjectName = 'halfway' | 'uws-echo' | 'haproxy' | 'haproxy-tcp' | '
 
 /** Opens pairs under the origin ids from `first` to `first + count - 1`. */
 export async function connectPairs(
-  subject: Subject,
+  subject: Pick<Subject, 'dialPair' | 'answeringId'>,
   generator: Generator,
   { first, count }: { readonly first: number; readonly count: number },
 ): Promise<void> {

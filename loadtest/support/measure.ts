@@ -1,9 +1,19 @@
-import type { Counters, Traffic } from './generator.ts';
+import type { Counters, Generator, Traffic } from './generator.ts';
 import { cpuMs, sleep } from './process.ts';
-import type { Session } from './sessions.ts';
+
+/** What is measured: a session, or anything else with pairs open at a generator. */
+export interface Measured {
+  readonly subject: {
+    readonly name: string;
+    readonly pid: number;
+    /** Further processes whose time counts. */
+    readonly otherPids?: readonly number[];
+  };
+  readonly generator: Generator;
+}
 
 export interface Measurement {
-  /** CPU time of the server per message it forwarded (or echoed). */
+  /** CPU time of the server's processes per message it forwarded (or echoed). */
   readonly serverUs: number;
   /** The same of the generator, for the same messages. */
   readonly generatorUs: number;
@@ -25,7 +35,7 @@ export interface Load {
  * has arrived. Throws when one is missing, doubled or malformed, or a socket was lost.
  */
 export async function measure(
-  session: Session,
+  session: Measured,
   load: Load,
   times: { readonly warmUpMs: number; readonly windowMs: number },
 ): Promise<Measurement> {
@@ -51,7 +61,7 @@ export async function measure(
 }
 
 /** Sends numbered messages for a moment and compares every byte that arrives. */
-export async function check(session: Session, load: Load, durationMs: number): Promise<void> {
+export async function check(session: Measured, load: Load, durationMs: number): Promise<void> {
   const { pairs, ...traffic } = load;
   const before = await session.generator.mark();
   session.generator.start({ first: 0, last: pairs - 1, ...traffic, check: true });
@@ -70,15 +80,16 @@ function verify(name: string, load: Load, before: Counters, after: Counters): vo
   );
 }
 
-async function sample(session: Session): Promise<{
+async function sample(session: Measured): Promise<{
   readonly counters: Counters;
   readonly serverMs: number;
   readonly generatorMs: number;
 }> {
   const counters = await session.generator.mark();
+  const { pid, otherPids = [] } = session.subject;
   return {
     counters,
-    serverMs: cpuMs(session.subject.pid),
+    serverMs: [pid, ...otherPids].reduce((sum, each) => sum + cpuMs(each), 0),
     generatorMs: cpuMs(session.generator.pid),
   };
 }
