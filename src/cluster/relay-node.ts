@@ -224,13 +224,14 @@ export class RelayNode implements Cluster {
       if (foreign?.node === node) this.#settleForeign(over, foreign);
       return;
     }
-    const lost =
-      meshHeadOf('offer-refused', message)?.id ?? meshHeadOf('listener-lost', message)?.id;
+    const notTaken = meshHeadOf('offer-refused', message)?.id;
+    const lost = notTaken ?? meshHeadOf('listener-lost', message)?.id;
     if (lost !== undefined) {
       const asked = this.#asked.get(lost);
       if (asked?.node !== node) return;
       this.#asked.delete(lost);
-      asked.lost(lost);
+      if (notTaken === undefined) asked.lost(lost);
+      else asked.refused(lost);
       return;
     }
     const response = meshHeadOf('response', message);

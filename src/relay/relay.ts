@@ -319,30 +319,37 @@ export class Relay {
       token.isAuthorization && hybridConnection.requiresClientAuthorization;
     return {
       relay: (sender, body) => {
-        const relayed = this.#relayed(request, method, sender, hybridConnection);
+        // A listener elsewhere may say no later than one here: those that did are not asked again.
+        const asked = new Set<ReachableListener>();
+        const askedInline = new Set<ReachableListener>();
+        const choice = { filter: listenerFilterOf(request.headers), except: asked };
+        const put = (chosen: ReachableListener): boolean => {
+          const bytes = body.kind === 'whole' ? body.bytes : undefined;
+          if (body.kind !== 'stream' && !askedInline.has(chosen)) {
+            askedInline.add(chosen);
+            const json = message(chosen, bytes !== undefined);
+            if (fitsControlChannel(json)) {
+              if (bytes === undefined) asked.add(chosen);
+              if (relayed.offerInline(chosen, json, bytes)) return true;
+              // A body that finds no room on a crowded channel waits here instead; the address is short.
+              if (bytes === undefined) return false;
+            }
+          }
+          asked.add(chosen);
+          // Always with a body, if an empty one: Java takes nothing else from a rendezvous.
+          const pointer = requestPointer(request, chosen.origin, relayed.id);
+          return relayed.offerAddress(chosen, pointer, message(chosen, true), streamOf(body));
+        };
+        const offer = (): boolean => this.#offer(hybridConnection, choice, put) !== undefined;
+        const relayed = this.#relayed(request, method, sender, hybridConnection, offer);
         const message = (chosen: ReachableListener, hasBody: boolean): string =>
           requestMessage(request, chosen.origin, relayed.id, {
             method,
             stripAuthorization,
             body: hasBody,
           });
-        const choice = { filter: listenerFilterOf(request.headers) };
-        const listener = this.#offer(hybridConnection, choice, chosen => {
-          if (body.kind !== 'stream') {
-            const json = message(chosen, body.kind === 'whole');
-            const bytes = body.kind === 'whole' ? body.bytes : undefined;
-            if (fitsControlChannel(json)) {
-              if (relayed.offerInline(chosen, json, bytes)) return true;
-              // A body that finds no room on a crowded channel waits here instead; the address is short.
-              if (bytes === undefined) return false;
-            }
-          }
-          // Always with a body, if an empty one: Java takes nothing else from a rendezvous.
-          const pointer = requestPointer(request, chosen.origin, relayed.id);
-          return relayed.offerAddress(chosen, pointer, message(chosen, true), streamOf(body));
-        });
-        if (listener !== undefined) return relayed;
-        relayed.refuse(whyNobody(hybridConnection, choice));
+        if (offer()) return relayed;
+        relayed.refuse(whyNobody(hybridConnection, { filter: choice.filter }));
         return undefined;
       },
     };
@@ -427,6 +434,7 @@ export class Relay {
     method: string,
     sender: HttpSender,
     hybridConnection: HybridConnection,
+    offerAgain: () => boolean,
   ): RelayedRequest {
     const { clock, events, limits, random } = this.#deps;
     const id = formatRendezvousId(
@@ -441,6 +449,7 @@ export class Relay {
       viaHost: request.host,
       limits,
       traffic: hybridConnection.traffic,
+      offerAgain,
       refusal: (reason, detail) =>
         events.refused(reason, request, 'http', detail, hybridConnection),
       onDone: status => {
