@@ -154,7 +154,7 @@ export async function startServer(config: Config, deps: ServerDeps): Promise<Run
       ...(drainPhase === 'no' ? [] : ['draining']),
       ...(dataPlane.degraded === undefined ? [] : [`degraded: ${dataPlane.degraded}`]),
       ...management.degradedReasons().map(reason => `degraded: ${reason}`),
-      ...(cluster?.directory.degradedReasons() ?? []).map(reason => `degraded: ${reason}`),
+      ...(cluster?.degradedReasons() ?? []).map(reason => `degraded: ${reason}`),
     ],
   });
 

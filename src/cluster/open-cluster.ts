@@ -8,6 +8,7 @@ import type { MeshCredentials } from './mesh-credentials.ts';
 import { Mesh } from './mesh.ts';
 import type { MeshStream } from './mesh-stream.ts';
 import { RelayNode } from './relay-node.ts';
+import { UnlinkedNodes } from './unlinked-nodes.ts';
 
 export interface ClusterOptions {
   readonly nodeId: string;
@@ -42,6 +43,8 @@ export interface OpenCluster {
   readonly node: RelayNode;
   readonly directory: ListenerDirectory;
   readonly mesh: Mesh;
+  /** What keeps this node from working with all others; empty when all is well. */
+  degradedReasons(): readonly string[];
   /** Leaves the cluster: its listeners vanish from the directory, its links say goodbye. Safe to call twice. */
   close(): Promise<void>;
 }
@@ -89,8 +92,11 @@ export async function openCluster(
       },
       handlers: {
         message: (from, message, answer) => node?.said(from, message, answer),
-        up: () => {},
-        down: from => node?.linkDown(from),
+        up: from => unlinked.linked(from),
+        down: from => {
+          if (directory?.node(from) !== undefined) unlinked.joined(from);
+          node?.linkDown(from);
+        },
         drained: () => {},
         bug: reportBug,
       },
@@ -98,6 +104,7 @@ export async function openCluster(
     { host: options.mesh.host, port: options.mesh.port, credentials: options.mesh.credentials },
   );
   const listeners = new Set<() => void>();
+  const unlinked = new UnlinkedNodes(clock);
   try {
     await mesh.start();
   } catch (cause) {
@@ -119,6 +126,10 @@ export async function openCluster(
   };
   directory.observe(event => {
     if (event.type.startsWith('node-') || event.type.startsWith('lease-')) nodesChanged();
+    if (event.type === 'node-joined' && !mesh.isUp(event.node.node)) {
+      unlinked.joined(event.node.node);
+    }
+    if (event.type === 'node-gone') unlinked.gone(event.node.node);
     logEvent(log, event);
   });
   node = new RelayNode({
@@ -144,6 +155,10 @@ export async function openCluster(
     node,
     directory,
     mesh,
+    degradedReasons: () => [
+      ...opened().degradedReasons(),
+      ...unlinked.names().map(name => `no mesh link to ${name}`),
+    ],
     close: async () => {
       await opened().leave();
       await mesh.close();
