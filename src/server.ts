@@ -129,6 +129,7 @@ export async function startServer(config: Config, deps: ServerDeps): Promise<Run
     dataPlane: dataPlane.joiner,
     limits: config,
     autoCreate: config.autoCreate,
+    ...(config.nodeUrl === undefined ? {} : { nodeOrigin: config.nodeUrl.replace(/^http/, 'ws') }),
     ...(cluster === undefined ? {} : { cluster: cluster.node }),
   });
   if (cluster !== undefined) {

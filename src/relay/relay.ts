@@ -49,6 +49,11 @@ export interface RelayDeps {
   readonly cluster?: Cluster;
   readonly limits: RelayLimits;
   readonly autoCreate: boolean;
+  /**
+   * What addresses begin with where listeners reach this very node, which saves the hop; else they begin with what
+   * the listener itself used.
+   */
+  readonly nodeOrigin?: string;
 }
 
 /** A listener that may come in: call `open` once its WebSocket is open. */
@@ -235,7 +240,7 @@ export class Relay {
         const id = formatRendezvousId(uuid, random.secretHex(), this.#nodeTag);
         const pending = { id, listenerLost };
         const listener = this.#offer(hybridConnection, { filter, except }, chosen =>
-          chosen.offer(pending, acceptMessage(request, chosen.origin, id)),
+          chosen.offer(pending, acceptMessage(request, this.#addressOrigin(chosen), id)),
         );
         if (listener === undefined) return undefined;
         this.#offered.set(id, { kind: 'accept', rendezvous, request });
@@ -337,13 +342,13 @@ export class Relay {
           }
           asked.add(chosen);
           // Always with a body, if an empty one: Java takes nothing else from a rendezvous.
-          const pointer = requestPointer(request, chosen.origin, relayed.id);
+          const pointer = requestPointer(request, this.#addressOrigin(chosen), relayed.id);
           return relayed.offerAddress(chosen, pointer, message(chosen, true), streamOf(body));
         };
         const offer = (): boolean => this.#offer(hybridConnection, choice, put) !== undefined;
         const relayed = this.#relayed(request, method, sender, hybridConnection, offer);
         const message = (chosen: ReachableListener, hasBody: boolean): string =>
-          requestMessage(request, chosen.origin, relayed.id, {
+          requestMessage(request, this.#addressOrigin(chosen), relayed.id, {
             method,
             stripAuthorization,
             body: hasBody,
@@ -393,6 +398,10 @@ export class Relay {
         for (const close of hybridConnection.pairs) close(code, reason);
       }
     }
+  }
+
+  #addressOrigin(listener: ReachableListener): string {
+    return this.#deps.nodeOrigin ?? listener.origin;
   }
 
   #admitSender(
