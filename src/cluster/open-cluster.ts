@@ -74,6 +74,10 @@ export async function openCluster(
     return directory;
   };
   let node: RelayNode | undefined;
+  const known = (): readonly NodeRecord[] => [
+    ...(directory?.nodes() ?? []),
+    ...(node?.lingeringNodes() ?? []),
+  ];
   const mesh = new Mesh(
     {
       clock,
@@ -84,7 +88,7 @@ export async function openCluster(
       // Whoever comes before we have a lease is refused, and comes again.
       epoch: () => directory?.self().epoch ?? NO_EPOCH,
       nodes: {
-        nodes: () => (directory?.nodes() ?? []).map(meshNodeOf),
+        nodes: () => known().map(meshNodeOf),
         onChange: listener => {
           listeners.add(listener);
           return () => listeners.delete(listener);
@@ -121,20 +125,14 @@ export async function openCluster(
   const nodesByTag = new Map<string, string>();
   const nodesChanged = (): void => {
     nodesByTag.clear();
-    for (const one of opened().nodes()) nodesByTag.set(tagOf(one.node), one.node);
+    for (const one of known()) nodesByTag.set(tagOf(one.node), one.node);
     for (const listener of listeners) listener();
   };
-  directory.observe(event => {
-    if (event.type.startsWith('node-') || event.type.startsWith('lease-')) nodesChanged();
-    if (event.type === 'node-joined' && !mesh.isUp(event.node.node)) {
-      unlinked.joined(event.node.node);
-    }
-    if (event.type === 'node-gone') unlinked.gone(event.node.node);
-    logEvent(log, event);
-  });
   node = new RelayNode({
     directory,
     mesh,
+    clock,
+    onLingering: nodesChanged,
     random,
     log,
     listenersMax,
@@ -142,6 +140,15 @@ export async function openCluster(
     nodeOfTag: tag => nodesByTag.get(tag),
     channelOf,
     joinHop,
+  });
+  // Behind the node's own observer, which says who lingers.
+  directory.observe(event => {
+    if (event.type.startsWith('node-') || event.type.startsWith('lease-')) nodesChanged();
+    if (event.type === 'node-joined' && !mesh.isUp(event.node.node)) {
+      unlinked.joined(event.node.node);
+    }
+    if (event.type === 'node-gone') unlinked.gone(event.node.node);
+    logEvent(log, event);
   });
   const joined = await directory.join();
   if (joined.type === 'refused') {
