@@ -129,6 +129,7 @@ export async function startServer(config: Config, deps: ServerDeps): Promise<Run
     dataPlane: dataPlane.joiner,
     limits: config,
     autoCreate: config.autoCreate,
+    ...(config.nodeUrl === undefined ? {} : { nodeOrigin: config.nodeUrl.replace(/^http/, 'ws') }),
     ...(cluster === undefined ? {} : { cluster: cluster.node }),
   });
   if (cluster !== undefined) {
@@ -154,7 +155,7 @@ export async function startServer(config: Config, deps: ServerDeps): Promise<Run
       ...(drainPhase === 'no' ? [] : ['draining']),
       ...(dataPlane.degraded === undefined ? [] : [`degraded: ${dataPlane.degraded}`]),
       ...management.degradedReasons().map(reason => `degraded: ${reason}`),
-      ...(cluster?.directory.degradedReasons() ?? []).map(reason => `degraded: ${reason}`),
+      ...(cluster?.degradedReasons() ?? []).map(reason => `degraded: ${reason}`),
     ],
   });
 

@@ -8,6 +8,7 @@ import type { MeshCredentials } from './mesh-credentials.ts';
 import { Mesh } from './mesh.ts';
 import type { MeshStream } from './mesh-stream.ts';
 import { RelayNode } from './relay-node.ts';
+import { UnlinkedNodes } from './unlinked-nodes.ts';
 
 export interface ClusterOptions {
   readonly nodeId: string;
@@ -42,6 +43,8 @@ export interface OpenCluster {
   readonly node: RelayNode;
   readonly directory: ListenerDirectory;
   readonly mesh: Mesh;
+  /** What keeps this node from working with all others; empty when all is well. */
+  degradedReasons(): readonly string[];
   /** Leaves the cluster: its listeners vanish from the directory, its links say goodbye. Safe to call twice. */
   close(): Promise<void>;
 }
@@ -71,6 +74,10 @@ export async function openCluster(
     return directory;
   };
   let node: RelayNode | undefined;
+  const known = (): readonly NodeRecord[] => [
+    ...(directory?.nodes() ?? []),
+    ...(node?.lingeringNodes() ?? []),
+  ];
   const mesh = new Mesh(
     {
       clock,
@@ -81,7 +88,7 @@ export async function openCluster(
       // Whoever comes before we have a lease is refused, and comes again.
       epoch: () => directory?.self().epoch ?? NO_EPOCH,
       nodes: {
-        nodes: () => (directory?.nodes() ?? []).map(meshNodeOf),
+        nodes: () => known().map(meshNodeOf),
         onChange: listener => {
           listeners.add(listener);
           return () => listeners.delete(listener);
@@ -89,8 +96,11 @@ export async function openCluster(
       },
       handlers: {
         message: (from, message, answer) => node?.said(from, message, answer),
-        up: () => {},
-        down: from => node?.linkDown(from),
+        up: from => unlinked.linked(from),
+        down: from => {
+          if (directory?.node(from) !== undefined) unlinked.joined(from);
+          node?.linkDown(from);
+        },
         drained: () => {},
         bug: reportBug,
       },
@@ -98,6 +108,7 @@ export async function openCluster(
     { host: options.mesh.host, port: options.mesh.port, credentials: options.mesh.credentials },
   );
   const listeners = new Set<() => void>();
+  const unlinked = new UnlinkedNodes(clock);
   try {
     await mesh.start();
   } catch (cause) {
@@ -114,16 +125,14 @@ export async function openCluster(
   const nodesByTag = new Map<string, string>();
   const nodesChanged = (): void => {
     nodesByTag.clear();
-    for (const one of opened().nodes()) nodesByTag.set(tagOf(one.node), one.node);
+    for (const one of known()) nodesByTag.set(tagOf(one.node), one.node);
     for (const listener of listeners) listener();
   };
-  directory.observe(event => {
-    if (event.type.startsWith('node-') || event.type.startsWith('lease-')) nodesChanged();
-    logEvent(log, event);
-  });
   node = new RelayNode({
     directory,
     mesh,
+    clock,
+    onLingering: nodesChanged,
     random,
     log,
     listenersMax,
@@ -131,6 +140,15 @@ export async function openCluster(
     nodeOfTag: tag => nodesByTag.get(tag),
     channelOf,
     joinHop,
+  });
+  // Behind the node's own observer, which says who lingers.
+  directory.observe(event => {
+    if (event.type.startsWith('node-') || event.type.startsWith('lease-')) nodesChanged();
+    if (event.type === 'node-joined' && !mesh.isUp(event.node.node)) {
+      unlinked.joined(event.node.node);
+    }
+    if (event.type === 'node-gone') unlinked.gone(event.node.node);
+    logEvent(log, event);
   });
   const joined = await directory.join();
   if (joined.type === 'refused') {
@@ -144,6 +162,10 @@ export async function openCluster(
     node,
     directory,
     mesh,
+    degradedReasons: () => [
+      ...opened().degradedReasons(),
+      ...unlinked.names().map(name => `no mesh link to ${name}`),
+    ],
     close: async () => {
       await opened().leave();
       await mesh.close();

@@ -1,4 +1,5 @@
 import { assert } from '../base/assert.ts';
+import type { Clock } from '../base/clock.ts';
 import type { Logger } from '../base/logger.ts';
 import { isRendezvousId, nodeTagOf } from '../protocol/ids.ts';
 import { meshHeadOf, meshMessage, type MeshHead } from '../protocol/mesh-messages.ts';
@@ -20,7 +21,13 @@ import type {
   RelayRequest,
 } from '../relay/ports.ts';
 import type { DialAction, DialOutcome, Relay } from '../relay/relay.ts';
-import type { DirectoryEvent, ListenerDirectory, ListenerRow } from './listener-directory.ts';
+import { Lingering } from './lingering.ts';
+import type {
+  DirectoryEvent,
+  ListenerDirectory,
+  ListenerRow,
+  NodeRecord,
+} from './listener-directory.ts';
 import type { Mesh } from './mesh.ts';
 import type { Answer } from './mesh-wire.ts';
 import type { MeshStream } from './mesh-stream.ts';
@@ -36,13 +43,16 @@ const FOREIGN_OFFERS_MAX = 50_000;
 
 export interface RelayNodeDeps {
   readonly directory: ListenerDirectory;
-  readonly mesh: Pick<Mesh, 'send' | 'request' | 'openStream' | 'expectStream'>;
+  readonly clock: Clock;
+  readonly mesh: Pick<Mesh, 'isUp' | 'send' | 'request' | 'openStream' | 'expectStream'>;
   readonly random: Randomness;
   readonly log: Logger;
   readonly listenersMax: number;
   readonly nodeTag: string;
   /** The node of a tag; undefined: nobody alive has it. */
   readonly nodeOfTag: (tag: string) => string | undefined;
+  /** `lingeringNodes` has changed. */
+  readonly onLingering: () => void;
   /** Makes a stream from another node a channel of the data plane. */
   readonly channelOf: (stream: MeshStream) => Channel | undefined;
   /** Joins a listener's rendezvous here with the stream to its sender's node. */
@@ -71,6 +81,7 @@ export class RelayNode implements Cluster {
   /** What was put before them, by its id. Bounded by `sendersMax`: each sender asks one at a time. */
   readonly #asked = new Map<string, RemoteListener>();
   readonly #foreign = new Map<string, ForeignOffer>();
+  readonly #lingering: Lingering;
   /** Hybrid connections whose listeners elsewhere became known before there was a relay to tell. */
   readonly #early = new Map<string, EntityName>();
   #relay: Relay | undefined;
@@ -78,6 +89,10 @@ export class RelayNode implements Cluster {
   constructor(deps: RelayNodeDeps) {
     this.#deps = deps;
     this.nodeTag = deps.nodeTag;
+    this.#lingering = new Lingering(deps.clock, rows => {
+      for (const row of rows) this.#forget(row);
+      deps.onLingering();
+    });
     deps.directory.observe(event => this.#directoryChanged(event));
   }
 
@@ -86,6 +101,11 @@ export class RelayNode implements Cluster {
     this.#relay = relay;
     for (const name of this.#early.values()) this.#refreshNamed(name);
     this.#early.clear();
+  }
+
+  /** Nodes that the directory has lost and that we are linked with. */
+  lingeringNodes(): readonly NodeRecord[] {
+    return this.#lingering.nodes();
   }
 
   get foreignOffers(): number {
@@ -148,10 +168,12 @@ export class RelayNode implements Cluster {
   /** Looks again at who listens elsewhere: the hybrid connection has just come into being. */
   refresh(hybridConnection: HybridConnection): void {
     const { directory } = this.#deps;
-    const rows = directory.listenersOf(
-      hybridConnection.namespace,
-      entityKey(hybridConnection.name),
-    );
+    const { namespace } = hybridConnection;
+    const name = entityKey(hybridConnection.name);
+    const rows = [
+      ...directory.listenersOf(namespace, name),
+      ...this.#lingering.rowsOf(namespace, name),
+    ];
     const self = directory.self().node;
     hybridConnection.setElsewhere(
       rows.filter(row => row.node !== self).map(row => this.#remoteOf(row)),
@@ -224,13 +246,14 @@ export class RelayNode implements Cluster {
       if (foreign?.node === node) this.#settleForeign(over, foreign);
       return;
     }
-    const lost =
-      meshHeadOf('offer-refused', message)?.id ?? meshHeadOf('listener-lost', message)?.id;
+    const notTaken = meshHeadOf('offer-refused', message)?.id;
+    const lost = notTaken ?? meshHeadOf('listener-lost', message)?.id;
     if (lost !== undefined) {
       const asked = this.#asked.get(lost);
       if (asked?.node !== node) return;
       this.#asked.delete(lost);
-      asked.lost(lost);
+      if (notTaken === undefined) asked.lost(lost);
+      else asked.refused(lost);
       return;
     }
     const response = meshHeadOf('response', message);
@@ -300,17 +323,35 @@ export class RelayNode implements Cluster {
   }
 
   #directoryChanged(event: DirectoryEvent): void {
-    if (event.type !== 'listener-added' && event.type !== 'listener-removed') return;
-    const { row } = event;
-    if (row.node === this.#deps.directory.self().node) return;
-    if (event.type === 'listener-removed') {
-      const listener = this.#remote.get(row.key);
-      this.#remote.delete(row.key);
-      this.#refreshNamed(row);
-      listener?.lostAll();
-      return;
+    const { directory, mesh } = this.#deps;
+    switch (event.type) {
+      case 'node-joined':
+        this.#lingering.nodeIsBack(event.node.node);
+        return;
+      case 'node-gone':
+        if (mesh.isUp(event.node.node)) this.#lingering.keepNode(event.node);
+        return;
+      case 'listener-added':
+        if (event.row.node === directory.self().node) return;
+        this.#lingering.rowIsBack(event.row);
+        this.#refreshNamed(event.row);
+        return;
+      case 'listener-removed': {
+        const { row, why } = event;
+        if (row.node === directory.self().node) return;
+        if (why === 'node-gone' && mesh.isUp(row.node)) this.#lingering.keepRow(row);
+        else this.#forget(row);
+        return;
+      }
+      default:
     }
+  }
+
+  #forget(row: ListenerRow): void {
+    const listener = this.#remote.get(row.key);
+    this.#remote.delete(row.key);
     this.#refreshNamed(row);
+    listener?.lostAll();
   }
 
   #refreshNamed({ namespace, hybridConnection }: EntityName): void {
@@ -348,6 +389,7 @@ export class RelayNode implements Cluster {
     this.#deps.directory
       .suspect(node)
       .catch((error: unknown) => this.#deps.log.warn({ err: error, node }, 'cannot check a node'));
+    this.#lingering.end(node);
     for (const listener of this.#remote.values()) if (listener.node === node) listener.lostAll();
     for (const [id, offer] of this.#foreign) {
       if (offer.node === node) this.#settleForeign(id, offer);

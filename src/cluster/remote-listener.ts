@@ -53,7 +53,15 @@ export class RemoteListener implements ReachableListener {
     if (this.#pending.delete(pending.id)) this.#settle(pending.id);
   }
 
-  /** The other node could not put it before the listener, or lost the listener since. */
+  /** The other node could not put it before the listener. */
+  refused(id: string): void {
+    const pending = this.#pending.get(id);
+    this.#pending.delete(id);
+    if (pending?.notTaken === undefined) pending?.listenerLost();
+    else pending.notTaken();
+  }
+
+  /** The other node has lost the listener since. */
   lost(id: string): void {
     const pending = this.#pending.get(id);
     this.#pending.delete(id);

@@ -181,6 +181,13 @@ export const OPTIONS = {
     group: 'Cluster',
     help: 'host or host:port at which other nodes reach the mesh port; without it meshHost, or the host name.',
   },
+  nodeUrl: {
+    placeholder: 'URL',
+    default: undefined,
+    parse: origin,
+    group: 'Cluster',
+    help: 'Where listeners reach this very node, past the balancer: they are told to dial it, which saves the hop.',
+  },
   meshSecret: {
     placeholder: 'FILE',
     default: undefined,

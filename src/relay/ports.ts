@@ -93,6 +93,8 @@ export interface Pending {
   readonly id: RendezvousId;
   /** Its control channel ended first, or it never got what was put before it. */
   listenerLost(): void;
+  /** The listener did not take it after all, and never saw it; without this as if it were lost. */
+  notTaken?(): void;
 }
 
 /** A listener that senders can be put before: on this node or on another. */

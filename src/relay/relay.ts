@@ -49,6 +49,11 @@ export interface RelayDeps {
   readonly cluster?: Cluster;
   readonly limits: RelayLimits;
   readonly autoCreate: boolean;
+  /**
+   * What addresses begin with where listeners reach this very node, which saves the hop; else they begin with what
+   * the listener itself used.
+   */
+  readonly nodeOrigin?: string;
 }
 
 /** A listener that may come in: call `open` once its WebSocket is open. */
@@ -235,7 +240,7 @@ export class Relay {
         const id = formatRendezvousId(uuid, random.secretHex(), this.#nodeTag);
         const pending = { id, listenerLost };
         const listener = this.#offer(hybridConnection, { filter, except }, chosen =>
-          chosen.offer(pending, acceptMessage(request, chosen.origin, id)),
+          chosen.offer(pending, acceptMessage(request, this.#addressOrigin(chosen), id)),
         );
         if (listener === undefined) return undefined;
         this.#offered.set(id, { kind: 'accept', rendezvous, request });
@@ -319,30 +324,37 @@ export class Relay {
       token.isAuthorization && hybridConnection.requiresClientAuthorization;
     return {
       relay: (sender, body) => {
-        const relayed = this.#relayed(request, method, sender, hybridConnection);
-        const message = (chosen: ReachableListener, hasBody: boolean): string =>
-          requestMessage(request, chosen.origin, relayed.id, {
-            method,
-            stripAuthorization,
-            body: hasBody,
-          });
-        const choice = { filter: listenerFilterOf(request.headers) };
-        const listener = this.#offer(hybridConnection, choice, chosen => {
-          if (body.kind !== 'stream') {
-            const json = message(chosen, body.kind === 'whole');
-            const bytes = body.kind === 'whole' ? body.bytes : undefined;
+        // A listener elsewhere may say no later than one here: those that did are not asked again.
+        const asked = new Set<ReachableListener>();
+        const askedInline = new Set<ReachableListener>();
+        const choice = { filter: listenerFilterOf(request.headers), except: asked };
+        const put = (chosen: ReachableListener): boolean => {
+          const bytes = body.kind === 'whole' ? body.bytes : undefined;
+          if (body.kind !== 'stream' && !askedInline.has(chosen)) {
+            askedInline.add(chosen);
+            const json = message(chosen, bytes !== undefined);
             if (fitsControlChannel(json)) {
+              if (bytes === undefined) asked.add(chosen);
               if (relayed.offerInline(chosen, json, bytes)) return true;
               // A body that finds no room on a crowded channel waits here instead; the address is short.
               if (bytes === undefined) return false;
             }
           }
+          asked.add(chosen);
           // Always with a body, if an empty one: Java takes nothing else from a rendezvous.
-          const pointer = requestPointer(request, chosen.origin, relayed.id);
+          const pointer = requestPointer(request, this.#addressOrigin(chosen), relayed.id);
           return relayed.offerAddress(chosen, pointer, message(chosen, true), streamOf(body));
-        });
-        if (listener !== undefined) return relayed;
-        relayed.refuse(whyNobody(hybridConnection, choice));
+        };
+        const offer = (): boolean => this.#offer(hybridConnection, choice, put) !== undefined;
+        const relayed = this.#relayed(request, method, sender, hybridConnection, offer);
+        const message = (chosen: ReachableListener, hasBody: boolean): string =>
+          requestMessage(request, this.#addressOrigin(chosen), relayed.id, {
+            method,
+            stripAuthorization,
+            body: hasBody,
+          });
+        if (offer()) return relayed;
+        relayed.refuse(whyNobody(hybridConnection, { filter: choice.filter }));
         return undefined;
       },
     };
@@ -388,6 +400,10 @@ export class Relay {
     }
   }
 
+  #addressOrigin(listener: ReachableListener): string {
+    return this.#deps.nodeOrigin ?? listener.origin;
+  }
+
   #admitSender(
     request: RelayRequest,
     role: 'sender' | 'http',
@@ -427,6 +443,7 @@ export class Relay {
     method: string,
     sender: HttpSender,
     hybridConnection: HybridConnection,
+    offerAgain: () => boolean,
   ): RelayedRequest {
     const { clock, events, limits, random } = this.#deps;
     const id = formatRendezvousId(
@@ -441,6 +458,7 @@ export class Relay {
       viaHost: request.host,
       limits,
       traffic: hybridConnection.traffic,
+      offerAgain,
       refusal: (reason, detail) =>
         events.refused(reason, request, 'http', detail, hybridConnection),
       onDone: status => {

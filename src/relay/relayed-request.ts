@@ -49,6 +49,8 @@ export interface RelayedRequestOptions {
   readonly traffic: TrafficCounters;
   /** Called once. `status` is what the listener answered; undefined: no answer of its reached the sender whole. */
   readonly onDone: (status: number | undefined) => void;
+  /** Puts it before another listener; false: there is none that was not asked. */
+  readonly offerAgain?: () => boolean;
   /** The relay's own answer for a reason. */
   readonly refusal: (reason: RefusalReason, detail?: string) => Refused;
 }
@@ -183,6 +185,12 @@ export class RelayedRequest implements Pending {
       Math.min(LISTENER_LOSS_GRACE_MS, this.#options.limits.requestTimeoutMs),
       'listener-lost',
     );
+  }
+
+  notTaken(): void {
+    this.#listener = undefined;
+    if (this.#state.phase !== 'offered' || this.#options.offerAgain?.() === true) return;
+    this.refuse('overloaded');
   }
 
   senderGone(): void {

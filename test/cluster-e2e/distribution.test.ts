@@ -26,7 +26,11 @@ let started = 0;
 /** A cluster for each test: what one test leaves behind must not listen in the next. */
 beforeEach(async () => {
   started += 1;
-  cluster = await startCluster({ redisUrl: redis.url, redisPrefix: `test-${started}` });
+  cluster = await startCluster({
+    redisUrl: redis.url,
+    redisPrefix: `test-${started}`,
+    options: { drainDelayMs: 0, drainTimeoutMs: 10_000 },
+  });
   [a, b, c] = cluster.nodes;
   return async () => cluster[Symbol.asyncDispose]();
 });
@@ -179,6 +183,27 @@ describe('a request', () => {
     after.answer(received, { status: 201, body: 'from elsewhere' }, after.control);
     expect(await answer).toMatchObject({ status: 201, body: Buffer.from('from elsewhere') });
     await after[Symbol.asyncDispose]();
+  });
+
+  test('that a listener does not take any more, because its node drains, goes to another one', async () => {
+    const [first, second] = nodes();
+    await using busy = await listen(second);
+    await untilKnown(1);
+    const { answer, received } = await asked(busy, first);
+    // It keeps its channel until it has answered, and is known to all for so long.
+    const drained = second.server.drain();
+    await using other = new StayingListener(first);
+    await untilKnown(2);
+    const startedAtMs = performance.now();
+    for (let i = 0; i < 20; i += 1) {
+      const body = i % 2 === 0 ? {} : { method: 'POST', body: 'a body' };
+      expect((await send(first, '/hyco', body)).status).toBe(200);
+    }
+    expect(performance.now() - startedAtMs).toBeLessThan(4_000);
+    expect(other.answered).toBe(20);
+    busy.answer(received, { status: 201 });
+    expect((await answer).status).toBe(201);
+    await drained;
   });
 
   test('takes its first answer, wherever it comes from', async () => {

@@ -165,6 +165,19 @@ test('a node with another mesh secret is let in by nobody, says so, and gets nob
   expect(await links(stranger)).toBe(0);
   // It knows that there is a listener, and that it cannot ask it.
   expect((await dialSender(stranger.relay, 'a').answer).status).toBe(503);
+  for (const [node, other] of [
+    [first, 'node-c'],
+    [stranger, 'node-a'],
+  ] as const) {
+    await until(
+      'it says that it is not whole',
+      async () => {
+        const ready = await fetch(`${node.relay.adminUrl}/readyz`);
+        return (await ready.text()).includes(`degraded: no mesh link to ${other}`);
+      },
+      10_000,
+    );
+  }
 });
 
 test('a node that cannot be reached where it says so is reported, and passed over', async () => {

@@ -107,6 +107,39 @@ describe.each(['killed, and empty when it returns', 'frozen, and whole when it g
   },
 );
 
+test(
+  'a node that is late in a Redis that came back empty: its listeners are asked all the same',
+  { timeout: 60_000 },
+  async () => {
+    const redis = keep(await startRedis(SETTINGS));
+    const line = keep(await startFaultProxy(redis.port));
+    const cluster = keep(
+      await startProcesses({
+        redisUrl: redis.url,
+        optionsOf: async nodeId =>
+          nodeId === 'node-a' ? { redis: `redis://127.0.0.1:${line.port}` } : {},
+      }),
+    );
+    const [late, second, third] = three(cluster);
+    keep(new StayingListener(late.relay));
+    await untilAllKnow(cluster, 1);
+    line.refuse(true);
+    line.cut();
+    await redis.kill();
+    await redis.start();
+    await second.said('"reason":"missing"', 20_000);
+    for (const node of [second, third]) {
+      const { status, socket } = await dialSender(node.relay).answer;
+      expect(status).toBe(101);
+      socket?.send('hello');
+      expect(await socket?.nextText()).toBe('hello');
+    }
+    line.refuse(false);
+    await untilAllKnow(cluster, 1);
+    expect((await dialSender(second.relay).answer).status).toBe(101);
+  },
+);
+
 test('Redis that is slow costs time where listeners come, and none where senders do', async () => {
   const redis = keep(await startRedis(SETTINGS));
   const proxy = keep(await startFaultProxy(redis.port));

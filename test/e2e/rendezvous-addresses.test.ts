@@ -28,6 +28,20 @@ describe('an accept address', () => {
     expect(await relay.metric(UNKNOWN)).toBe(1);
   });
 
+  test.each([
+    [{}, /^ws:\/\/127\.0\.0\.1:\d+\/\$hc\/hyco\?/],
+    [{ publicUrl: 'https://relay.example.com' }, /^wss:\/\/relay\.example\.com\/\$hc\/hyco\?/],
+    [
+      { publicUrl: 'https://relay.example.com', nodeUrl: 'https://node-1.example.com:8443' },
+      /^wss:\/\/node-1\.example\.com:8443\/\$hc\/hyco\?/,
+    ],
+  ])('with %j begins where listeners are to dial', async (options, expected) => {
+    await using relay = await startRelay(options);
+    const { dialling, address } = await waitingSender(relay);
+    expect(address).toMatch(expected);
+    await dialling.abandon();
+  });
+
   test('works for one of many who dial it at once', async () => {
     await using relay = await startRelay();
     const { dialling, address } = await waitingSender(relay);
