@@ -54,10 +54,13 @@ async function run(options: ScenarioOptions): Promise<Result> {
       options.progress(`round ${round + 1} of ${rounds}: ${name}`);
       const load = { traffic: 'pingpong', pairs: PAIRS, sizeBytes, window } as const;
       if (round === 0) for (const each of [same, cross]) await check(each, load, 150);
-      measured.get(name)?.push({
-        same: await measure(same, load, times),
-        cross: await measure(cross, load, times),
-      });
+      // Each is first in turn: a load that grows over minutes must not favour one.
+      const isSameFirst = round % 2 === 0;
+      const earlier = await measure(isSameFirst ? same : cross, load, times);
+      const later = await measure(isSameFirst ? cross : same, load, times);
+      measured
+        .get(name)
+        ?.push(isSameFirst ? { same: earlier, cross: later } : { same: later, cross: earlier });
     }
   }
   return {

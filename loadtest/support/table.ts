@@ -16,11 +16,11 @@ export function formatResult(result: Result): string {
   );
   const rule = widths.map(width => '-'.repeat(width)).join('  ');
   const [head = '', ...body] = lines;
+  const table = ['', ...[head, rule, ...body].map(line => `  ${line}`), ''];
   return [
     `${result.scenario}: ${result.about}`,
-    '',
-    ...[head, rule, ...body].map(line => `  ${line}`),
-    '',
+    // A scenario that was left out has none.
+    ...(result.columns.length === 0 ? [] : table),
     ...result.notes.map(note => `  ${note}`),
     `  again: ${result.command}`,
     '',
