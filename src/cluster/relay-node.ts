@@ -20,7 +20,8 @@ import type {
   ReachableListener,
   RelayRequest,
 } from '../relay/ports.ts';
-import type { DialAction, DialOutcome, Relay } from '../relay/relay.ts';
+import type { DialAction, DialOutcome } from '../relay/given-addresses.ts';
+import type { Relay } from '../relay/relay.ts';
 import { Lingering } from './lingering.ts';
 import type {
   DirectoryEvent,

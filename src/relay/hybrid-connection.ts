@@ -1,3 +1,4 @@
+import type { RefusalReason } from '../protocol/refusals.ts';
 import type { ListenerFilter } from '../protocol/relayed-headers.ts';
 import type { HybridConnectionDescription, SasRule } from '../protocol/resources.ts';
 import type { ControlChannel } from './control-channel.ts';
@@ -152,6 +153,29 @@ export class HybridConnection {
     const other = candidates[second];
     if (one === undefined || other === undefined) return one ?? other;
     return other.outstanding < one.outstanding ? other : one;
+  }
+
+  /** Asks listeners until one takes the offer; a crowded control channel is passed over. */
+  offer(
+    random: Randomness,
+    choice: ListenerChoice,
+    put: (listener: ReachableListener) => boolean,
+  ): ReachableListener | undefined {
+    const first = this.choose(random, choice);
+    if (first === undefined || put(first)) return first;
+    const except = new Set(choice.except).add(first);
+    for (;;) {
+      const next = this.choose(random, { ...choice, except });
+      if (next === undefined || put(next)) return next;
+      except.add(next);
+    }
+  }
+
+  /** Why nobody could be asked: no listener, none that the sender wants, or all of them crowded. */
+  whyNobody(choice: ListenerChoice): RefusalReason {
+    if (this.#isDeleted) return 'endpoint-unknown';
+    if (this.#all.length === 0) return 'no-listener';
+    return this.hasAny(choice) ? 'overloaded' : 'no-allowed-listener';
   }
 
   #candidates({ filter, except }: ListenerChoice): readonly ReachableListener[] {

@@ -1,21 +1,16 @@
 import type { Clock } from '../base/clock.ts';
 import type { TokenVerifier } from '../auth/verify-token.ts';
-import { fitsControlChannel } from '../protocol/control-messages.ts';
-import {
-  formatRendezvousId,
-  isRendezvousId,
-  leadingUuid,
-  type RendezvousId,
-} from '../protocol/ids.ts';
+import { formatRendezvousId, leadingUuid } from '../protocol/ids.ts';
 import type { RefusalReason } from '../protocol/refusals.ts';
 import { listenerFilterOf } from '../protocol/relayed-headers.ts';
-import { rejectionOf } from '../protocol/relay-url.ts';
 import { Admissions, type Admission, httpToken, webSocketToken } from './admission.ts';
 import { ControlChannel } from './control-channel.ts';
 import type { RelayEvents, Role } from './events.ts';
-import type { HybridConnection, ListenerChoice } from './hybrid-connection.ts';
+import { GivenAddresses, type DialOutcome } from './given-addresses.ts';
+import { relayHttp, type AdmittedHttp } from './http-relaying.ts';
+import type { HybridConnection } from './hybrid-connection.ts';
 import { DELETED, type RelayLimits } from './limits.ts';
-import { acceptMessage, requestMessage, requestPointer } from './listener-messages.ts';
+import { acceptMessage } from './listener-messages.ts';
 import type { Namespace, NamespaceTable } from './namespaces.ts';
 import type {
   Channel,
@@ -32,7 +27,6 @@ import type {
   ReachableListener,
   Refused,
   RelayRequest,
-  RequestBody,
 } from './ports.ts';
 import { RelayedRequest } from './relayed-request.ts';
 import { Rendezvous } from './rendezvous.ts';
@@ -63,41 +57,6 @@ export interface AdmittedListener {
   abandon(): void;
 }
 
-/** A dialled rendezvous that may be opened: echo `protocol`, then hand over the channel. */
-export interface AdmittedDial {
-  readonly protocol: string | undefined;
-  opened(channel: Channel): void;
-  /** The listener went away before its WebSocket was open. */
-  abandon(): void;
-}
-
-/** What a listener dials an address for. */
-export type DialAction = 'accept' | 'request';
-
-export type DialOutcome =
-  | { readonly dial: AdmittedDial }
-  /** The listener turned its sender away: 410 is the answer it expects. */
-  | { readonly rejected: true }
-  | { readonly refused: Refused };
-
-/** The body of an admitted request: none, whole, or a stream of unknown or great length. */
-export type HttpBody =
-  | { readonly kind: 'none' }
-  /** At most `INLINE_BODY_BYTES_MAX`. */
-  | { readonly kind: 'whole'; readonly bytes: Uint8Array }
-  | { readonly kind: 'stream'; readonly stream: RequestBody };
-
-/** An HTTP request that may be relayed, once its body is at hand or known to be long. */
-export interface AdmittedHttp {
-  /** The transport reports `senderGone` to what is returned; undefined: it was refused at once. */
-  relay(sender: HttpSender, body: HttpBody): RelayedRequest | undefined;
-}
-
-/** What an address that was handed out leads to. */
-type Offered =
-  | { readonly kind: 'accept'; readonly rendezvous: Rendezvous; readonly request: RelayRequest }
-  | { readonly kind: 'request'; readonly relayed: RelayedRequest };
-
 /**
  * The core's front door: listeners register, senders connect or request, listeners dial back.
  * Knows no transport: sockets come in as ports, and what happens goes out through them.
@@ -105,8 +64,7 @@ type Offered =
 export class Relay {
   readonly #deps: RelayDeps;
   readonly #admissions: Admissions;
-  /** Addresses that can be dialled. Bounded by `sendersMax`: each sender has at most one. */
-  readonly #offered = new Map<RendezvousId, Offered>();
+  readonly #addresses: GivenAddresses;
   readonly #listeners = new Set<ControlChannel>();
   #senders = 0;
   #waiting = 0;
@@ -116,6 +74,7 @@ export class Relay {
   constructor(deps: RelayDeps) {
     this.#deps = deps;
     this.#nodeTag = deps.cluster?.nodeTag ?? '';
+    this.#addresses = new GivenAddresses(deps.events);
     this.#admissions = new Admissions(deps.namespaces, deps.verifier, deps.clock, {
       autoCreate: deps.autoCreate,
       hybridConnectionsMax: deps.limits.hybridConnectionsMax,
@@ -239,14 +198,14 @@ export class Relay {
       offer: (listenerLost, except) => {
         const id = formatRendezvousId(uuid, random.secretHex(), this.#nodeTag);
         const pending = { id, listenerLost };
-        const listener = this.#offer(hybridConnection, { filter, except }, chosen =>
+        const listener = hybridConnection.offer(random, { filter, except }, chosen =>
           chosen.offer(pending, acceptMessage(request, this.#addressOrigin(chosen), id)),
         );
         if (listener === undefined) return undefined;
-        this.#offered.set(id, { kind: 'accept', rendezvous, request });
+        this.#addresses.giveAccept(id, rendezvous, request);
         return { pending, listener };
       },
-      withdraw: id => this.#offered.delete(id),
+      withdraw: id => this.#addresses.withdraw(id),
       refuseSender: reason =>
         sender.refuse(events.refused(reason, request, 'sender', undefined, hybridConnection)),
       rejectSender: (status, description) => {
@@ -267,51 +226,18 @@ export class Relay {
       },
     });
     hybridConnection.waiting.add(rendezvous);
-    rendezvous.start(() => whyNobody(hybridConnection, { filter }));
+    rendezvous.start(() => hybridConnection.whyNobody({ filter }));
     return rendezvous;
   }
 
   /** A listener dials the address of an `accept` message; its headers name the subprotocol it takes. */
   accept(request: RelayRequest): DialOutcome {
-    const offered = this.#findOffered(request);
-    if (offered?.kind !== 'accept') return this.#refuseDial('address-unknown', request);
-    const { rendezvous } = offered;
-    const rejection = rejectionOf(request.query, offered.request.query.userQuery);
-    if (rejection === 'invalid') return this.#refuseDial('status-code-invalid', request);
-    if (rejection !== undefined) {
-      rendezvous.rejected(rejection.status, rejection.description);
-      return { rejected: true };
-    }
-    const protocol = chosenProtocol(protocolsOf(request), protocolsOf(offered.request));
-    if (protocol === NOT_OFFERED) {
-      const detail = 'the subprotocol is not one that the sender offered';
-      return this.#refuseDial('handshake-malformed', request, detail);
-    }
-    if (!rendezvous.dialled()) return this.#refuseDial('address-unknown', request);
-    return {
-      dial: {
-        protocol,
-        opened: channel => rendezvous.listenerOpened(channel, protocol),
-        abandon: () => rendezvous.listenerGone(),
-      },
-    };
+    return this.#addresses.accept(request);
   }
 
   /** A listener dials the address of a `request` message. */
   openRequest(request: RelayRequest): DialOutcome {
-    const offered = this.#findOffered(request);
-    if (offered?.kind !== 'request' || !offered.relayed.canBeDialled) {
-      return this.#refuseDial('address-unknown', request);
-    }
-    // Single use: from here on the address is worthless.
-    this.#offered.delete(offered.relayed.id);
-    return {
-      dial: {
-        protocol: undefined,
-        opened: channel => offered.relayed.dialled(channel),
-        abandon: () => offered.relayed.refuse('listener-lost'),
-      },
-    };
+    return this.#addresses.openRequest(request);
   }
 
   /** An HTTP request: checked before its body is read, so that strangers send nothing. */
@@ -323,40 +249,16 @@ export class Relay {
     const stripAuthorization =
       token.isAuthorization && hybridConnection.requiresClientAuthorization;
     return {
-      relay: (sender, body) => {
-        // A listener elsewhere may say no later than one here: those that did are not asked again.
-        const asked = new Set<ReachableListener>();
-        const askedInline = new Set<ReachableListener>();
-        const choice = { filter: listenerFilterOf(request.headers), except: asked };
-        const put = (chosen: ReachableListener): boolean => {
-          const bytes = body.kind === 'whole' ? body.bytes : undefined;
-          if (body.kind !== 'stream' && !askedInline.has(chosen)) {
-            askedInline.add(chosen);
-            const json = message(chosen, bytes !== undefined);
-            if (fitsControlChannel(json)) {
-              if (bytes === undefined) asked.add(chosen);
-              if (relayed.offerInline(chosen, json, bytes)) return true;
-              // A body that finds no room on a crowded channel waits here instead; the address is short.
-              if (bytes === undefined) return false;
-            }
-          }
-          asked.add(chosen);
-          // Always with a body, if an empty one: Java takes nothing else from a rendezvous.
-          const pointer = requestPointer(request, this.#addressOrigin(chosen), relayed.id);
-          return relayed.offerAddress(chosen, pointer, message(chosen, true), streamOf(body));
-        };
-        const offer = (): boolean => this.#offer(hybridConnection, choice, put) !== undefined;
-        const relayed = this.#relayed(request, method, sender, hybridConnection, offer);
-        const message = (chosen: ReachableListener, hasBody: boolean): string =>
-          requestMessage(request, this.#addressOrigin(chosen), relayed.id, {
-            method,
-            stripAuthorization,
-            body: hasBody,
-          });
-        if (offer()) return relayed;
-        relayed.refuse(whyNobody(hybridConnection, { filter: choice.filter }));
-        return undefined;
-      },
+      relay: (sender, body) =>
+        relayHttp(body, {
+          request,
+          method,
+          hybridConnection,
+          random: this.#deps.random,
+          stripAuthorization,
+          originFor: listener => this.#addressOrigin(listener),
+          begin: offerAgain => this.#relayed(request, method, sender, hybridConnection, offerAgain),
+        }),
     };
   }
 
@@ -421,23 +323,6 @@ export class Relay {
     return { hybridConnection };
   }
 
-  /** Asks listeners until one takes the offer; a crowded control channel is passed over. */
-  #offer(
-    hybridConnection: HybridConnection,
-    choice: ListenerChoice,
-    put: (listener: ReachableListener) => boolean,
-  ): ReachableListener | undefined {
-    const { random } = this.#deps;
-    const first = hybridConnection.choose(random, choice);
-    if (first === undefined || put(first)) return first;
-    const except = new Set(choice.except).add(first);
-    for (;;) {
-      const next = hybridConnection.choose(random, { ...choice, except });
-      if (next === undefined || put(next)) return next;
-      except.add(next);
-    }
-  }
-
   #relayed(
     request: RelayRequest,
     method: string,
@@ -464,7 +349,7 @@ export class Relay {
       onDone: status => {
         this.#senders -= 1;
         hybridConnection.requests.delete(id);
-        this.#offered.delete(id);
+        this.#addresses.withdraw(id);
         if (status !== undefined) {
           events.requestAnswered(hybridConnection, status, clock.nowMs() - startedAtMs);
         }
@@ -472,7 +357,7 @@ export class Relay {
     });
     this.#senders += 1;
     hybridConnection.requests.set(id, relayed);
-    this.#offered.set(id, { kind: 'request', relayed });
+    this.#addresses.giveRequest(relayed);
     return relayed;
   }
 
@@ -511,64 +396,7 @@ export class Relay {
     if (!('reason' in renewal)) return renewal;
     return { refused: this.refuse(renewal.reason, request, 'listener', renewal.detail).text };
   }
-
-  #findOffered(request: RelayRequest): Offered | undefined {
-    const { id } = request.query;
-    return id !== undefined && isRendezvousId(id) ? this.#offered.get(id) : undefined;
-  }
-
-  #refuseDial(reason: RefusalReason, request: RelayRequest, detail?: string): DialOutcome {
-    return { refused: this.refuse(reason, request, 'rendezvous', detail) };
-  }
 }
 
 /** Without a cluster the hybrid connection's own list is all that counts. */
 const NO_PLACE_TO_RELEASE: ClaimedPlace = { opened: () => {}, release: () => {} };
-
-/** Why nobody could be asked: no listener, none that the sender wants, or all of them crowded. */
-function whyNobody(hybridConnection: HybridConnection, choice: ListenerChoice): RefusalReason {
-  if (hybridConnection.isDeleted) return 'endpoint-unknown';
-  if (hybridConnection.reachable.length === 0) return 'no-listener';
-  return hybridConnection.hasAny(choice) ? 'overloaded' : 'no-allowed-listener';
-}
-
-const NOT_OFFERED = Symbol('not offered');
-
-/**
- * The one subprotocol that both 101 answers name: the first of the listener's that the sender
- * offered. Some listeners echo the sender's whole list.
- */
-function chosenProtocol(
-  listeners: readonly string[],
-  senders: readonly string[],
-): string | undefined | typeof NOT_OFFERED {
-  if (listeners.length === 0) return undefined;
-  const offered = new Set(senders);
-  return listeners.find(name => offered.has(name)) ?? NOT_OFFERED;
-}
-
-/** Subprotocols in order; the header may be repeated (RFC 6455, section 11.3.4). */
-function protocolsOf(request: RelayRequest): string[] {
-  return request.headers
-    .filter(([name]) => name === 'sec-websocket-protocol')
-    .flatMap(([, value]) => value.split(','))
-    .map(name => name.trim())
-    .filter(name => name !== '');
-}
-
-/** A body that is at hand, as the stream that a rendezvous reads. */
-function streamOf(body: HttpBody): RequestBody {
-  if (body.kind === 'stream') return body.stream;
-  let sink: Parameters<RequestBody['read']>[0] | undefined;
-  return {
-    read: reader => {
-      sink = reader;
-    },
-    pause: () => {},
-    resume: () => {
-      const reader = sink;
-      sink = undefined;
-      reader?.(body.kind === 'whole' ? body.bytes : new Uint8Array(0), true);
-    },
-  };
-}
