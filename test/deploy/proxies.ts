@@ -1,9 +1,10 @@
 import { execFileSync, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { connect, createServer } from 'node:net';
+import { connect } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { freePort } from '../support/free-port.ts';
 import { until } from '../support/within.ts';
 
 /** A load balancer that ends TLS in front of one relay, with the configuration that we ship for it. */
@@ -28,7 +29,7 @@ const ENVIRONMENT = {
 export async function startProxy(name: ProxyName, relayPort: number): Promise<RunningProxy> {
   const folder = mkdtempSync(join(tmpdir(), 'halfway-proxy-'));
   const certificate = selfSignedCertificate(folder);
-  const [port, metricsPort] = await freePorts();
+  const [port, metricsPort] = [await freePort(), await freePort()];
   const setting = { folder, certificate, port, metricsPort, relayPort };
   const { check, run, environment } = name === 'haproxy' ? haproxy(setting) : nginx(setting);
   // The checks exit with 0 in spite of warnings, so these count too.
@@ -130,20 +131,6 @@ function selfSignedCertificate(folder: string): Setting['certificate'] {
   });
   writeFileSync(both, readFileSync(cert, 'utf8') + readFileSync(key, 'utf8'), { mode: 0o600 });
   return { cert, key, both };
-}
-
-/** Two ports that were free a moment ago. Neither program can be asked for any port and say which. */
-async function freePorts(): Promise<[number, number]> {
-  const servers = [createServer(), createServer()];
-  const ports = servers.map(async server => {
-    server.listen(0, '127.0.0.1');
-    await once(server, 'listening');
-    const address = server.address();
-    return address !== null && typeof address === 'object' ? address.port : 0;
-  });
-  const [first = 0, second = 0] = await Promise.all(ports);
-  await Promise.all(servers.map(server => once(server.close(), 'close')));
-  return [first, second];
 }
 
 async function accepts(port: number): Promise<boolean> {

@@ -13,7 +13,8 @@ import {
 } from '../../src/redis/client.ts';
 import { RedisAwayError, RedisReplyError } from '../../src/redis/errors.ts';
 import { targetOf } from '../support/directories.ts';
-import { freePort, startRedis } from '../support/redis.ts';
+import { freePort } from '../support/free-port.ts';
+import { startRedis } from '../support/redis.ts';
 import { until } from '../support/within.ts';
 
 const COMMAND_TIMEOUT_MS = 200;

@@ -5,7 +5,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { CLUSTER_SECRET, NODE_IDS, relayAt, untilWhole } from './cluster.ts';
-import { freePort } from './redis.ts';
+import { freePort } from './free-port.ts';
 import { MemoryLog, NAMESPACE, type TestRelay } from './relay.ts';
 import { until, within } from './within.ts';
 

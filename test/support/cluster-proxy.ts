@@ -5,7 +5,7 @@ import { connect } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { makeCertificate } from './certificate.ts';
-import { freePort } from './redis.ts';
+import { freePort } from './free-port.ts';
 import { until } from './within.ts';
 
 export const CLUSTER_PROXIES = ['haproxy', 'nginx'] as const;
