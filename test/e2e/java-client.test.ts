@@ -78,7 +78,7 @@ test.each([
     const answer = await dialSender(relay, path, { query, headers }).answer;
     expect(answer.status).toBe(101);
     expect(listener.faults).toEqual([]);
-    expect(listener.accepts[0]?.connectHeaders['Sec-WebSocket-Key']).toBeDefined();
+    expect(listener.accepts[0]?.connectHeaders['Sec-WebSocket-Key']).toMatch(/^[\w+/]{22}==$/);
   },
 );
 
