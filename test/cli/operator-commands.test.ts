@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, describe, expect, test } from 'vitest';
 import { statusText } from '../../src/cli/status.ts';
-import { freePort } from '../support/free-port.ts';
+import { freePort } from '../support/ports.ts';
 import { startRelay } from '../support/relay.ts';
 import { until, within } from '../support/within.ts';
 import { commandResult, runCommand, type RunningCommand } from './run-command.ts';

@@ -10,11 +10,11 @@ import {
   type ClusterProxyName,
   type ClusterProxyOptions,
 } from '../support/cluster-proxy.ts';
-import { relayAt, startCluster, type TestCluster } from '../support/cluster.ts';
+import { startCluster, type TestCluster } from '../support/cluster.ts';
 import { listen } from '../support/http-listener.ts';
 import { headOf, pattern, send } from '../support/http-sender.ts';
 import { startRedis } from '../support/redis.ts';
-import type { RelayOptions, TestRelay } from '../support/relay.ts';
+import { relayAt, type RelayOptions, type TestRelay } from '../support/relay.ts';
 import { StayingListener } from '../support/staying-listener.ts';
 import { until } from '../support/within.ts';
 

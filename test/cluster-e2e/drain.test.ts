@@ -8,10 +8,10 @@ import {
 } from '../support/cluster-processes.ts';
 import { startClusterProxy, type ClusterProxy } from '../support/cluster-proxy.ts';
 import { requesting, untilKnown } from '../support/cluster-watch.ts';
-import { relayAt, untilWhole } from '../support/cluster.ts';
+import { untilWhole } from '../support/cluster.ts';
 import type { CloseFrame, RawWebSocket } from '../support/raw-websocket.ts';
 import { startRedis, type TestRedis } from '../support/redis.ts';
-import type { TestRelay } from '../support/relay.ts';
+import { relayAt, type TestRelay } from '../support/relay.ts';
 import { StayingListener } from '../support/staying-listener.ts';
 import { until } from '../support/within.ts';
 

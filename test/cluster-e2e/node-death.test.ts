@@ -8,11 +8,10 @@ import {
 } from '../support/cluster-processes.ts';
 import { connecting, untilKnown } from '../support/cluster-watch.ts';
 import { startClusterProxy, type ClusterProxy } from '../support/cluster-proxy.ts';
-import { relayAt } from '../support/cluster.ts';
 import { send } from '../support/http-sender.ts';
 import { open } from '../support/raw-websocket.ts';
 import { startRedis, type TestRedis } from '../support/redis.ts';
-import type { TestRelay } from '../support/relay.ts';
+import { relayAt, type TestRelay } from '../support/relay.ts';
 import { StayingListener, startListeners } from '../support/staying-listener.ts';
 import { until } from '../support/within.ts';
 

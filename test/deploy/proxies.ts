@@ -1,10 +1,9 @@
 import { execFileSync, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { connect } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { freePort } from '../support/free-port.ts';
+import { accepts, freePort } from '../support/ports.ts';
 import { until } from '../support/within.ts';
 
 /** A load balancer that ends TLS in front of one relay, with the configuration that we ship for it. */
@@ -131,18 +130,6 @@ function selfSignedCertificate(folder: string): Setting['certificate'] {
   });
   writeFileSync(both, readFileSync(cert, 'utf8') + readFileSync(key, 'utf8'), { mode: 0o600 });
   return { cert, key, both };
-}
-
-async function accepts(port: number): Promise<boolean> {
-  const socket = connect(port, '127.0.0.1');
-  try {
-    await once(socket, 'connect');
-    return true;
-  } catch {
-    return false;
-  } finally {
-    socket.destroy();
-  }
 }
 
 function isRoot(): boolean {

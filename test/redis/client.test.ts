@@ -13,7 +13,7 @@ import {
 } from '../../src/redis/client.ts';
 import { RedisAwayError, RedisReplyError } from '../../src/redis/errors.ts';
 import { targetOf } from '../support/directories.ts';
-import { freePort } from '../support/free-port.ts';
+import { freePort } from '../support/ports.ts';
 import { startRedis } from '../support/redis.ts';
 import { until } from '../support/within.ts';
 

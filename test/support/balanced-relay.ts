@@ -6,8 +6,8 @@ import type { NamespaceDescription } from '../../src/protocol/resources.ts';
 import type { RunningServer } from '../../src/server.ts';
 import type { StatusReport } from '../../src/transports/status-page.ts';
 import { startClusterProxy } from './cluster-proxy.ts';
-import { relayAt, startCluster, type TestCluster } from './cluster.ts';
-import { MemoryLog, type RelayOptions, type TestRelay } from './relay.ts';
+import { startCluster, type TestCluster } from './cluster.ts';
+import { MemoryLog, relayAt, type RelayOptions, type TestRelay } from './relay.ts';
 import { startRedis } from './redis.ts';
 
 /** It ends with its test, behind the hooks of its suite: a client that is still there would find nobody. */

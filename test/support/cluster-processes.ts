@@ -4,9 +4,9 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
-import { CLUSTER_SECRET, NODE_IDS, relayAt, untilWhole } from './cluster.ts';
-import { freePort } from './free-port.ts';
-import { MemoryLog, NAMESPACE, type TestRelay } from './relay.ts';
+import { CLUSTER_SECRET, NODE_IDS, untilWhole } from './cluster.ts';
+import { freePort } from './ports.ts';
+import { MemoryLog, NAMESPACE, relayAt, type TestRelay } from './relay.ts';
 import { until, within } from './within.ts';
 
 /** The built program, as operators run it. `npm test` builds dist/ before. */

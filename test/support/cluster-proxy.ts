@@ -1,11 +1,10 @@
 import { execFileSync, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { connect } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { makeCertificate } from './certificate.ts';
-import { freePort } from './free-port.ts';
+import { accepts, freePort } from './ports.ts';
 import { until } from './within.ts';
 
 export const CLUSTER_PROXIES = ['haproxy', 'nginx'] as const;
@@ -171,18 +170,6 @@ function replaced(file: string, changes: readonly (readonly [string, string])[])
     text = text.replace(shipped, here);
   }
   return text;
-}
-
-async function accepts(port: number): Promise<boolean> {
-  const socket = connect(port, '127.0.0.1');
-  try {
-    await once(socket, 'connect');
-    return true;
-  } catch {
-    return false;
-  } finally {
-    socket.destroy();
-  }
 }
 
 function isRoot(): boolean {

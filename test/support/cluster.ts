@@ -1,17 +1,8 @@
-import { signToken } from '../../src/auth/sign-token.ts';
 import type { Clock } from '../../src/base/clock.ts';
 import { loadConfig } from '../../src/config/load.ts';
-import { startServer, type RunningServer } from '../../src/server.ts';
+import { startServer } from '../../src/server.ts';
 import type { NamespaceDescription } from '../../src/protocol/resources.ts';
-import {
-  LISTEN_KEY,
-  MemoryLog,
-  NAMESPACE,
-  ROOT_KEY,
-  SEND_KEY,
-  type RelayOptions,
-  type TestRelay,
-} from './relay.ts';
+import { relayAt, MemoryLog, NAMESPACE, type RelayOptions, type TestRelay } from './relay.ts';
 import { until } from './within.ts';
 
 export const CLUSTER_SECRET = 'secret-that-all-nodes-of-a-test-share-0123456789';
@@ -81,36 +72,6 @@ export async function untilWhole(
     },
     patienceMs,
   );
-}
-
-/** How clients reach a node, or a balancer before several. */
-export function relayAt(
-  place: { readonly port: number; readonly adminPort: number; readonly tls?: boolean },
-  inside: { readonly server: RunningServer; readonly log: MemoryLog },
-): TestRelay {
-  const authority = `127.0.0.1:${place.port}`;
-  const secure = place.tls === true ? 's' : '';
-  const adminUrl = `http://127.0.0.1:${place.adminPort}`;
-  return {
-    ...inside,
-    port: place.port,
-    adminUrl,
-    httpUrl: `http${secure}://${authority}`,
-    wsUrl: `ws${secure}://${authority}`,
-    token: (path = 'hyco', { rule = 'root', ttlSec = 3600 } = {}) =>
-      signToken({
-        audience: `http://127.0.0.1/${path}`,
-        keyName: rule,
-        key: { root: ROOT_KEY, listener: LISTEN_KEY, sender: SEND_KEY }[rule],
-        expiresAtSec: Math.floor(Date.now() / 1000) + ttlSec,
-      }),
-    async metric(series) {
-      const text = await (await fetch(`${adminUrl}/metrics`)).text();
-      const line = text.split('\n').find(one => one.startsWith(`${series} `));
-      return line === undefined ? 0 : Number(line.slice(series.length + 1));
-    },
-    [Symbol.asyncDispose]: () => inside.server.stop(),
-  };
 }
 
 function clusterConfig(nodeId: string, cluster: ClusterOptions, options: RelayOptions) {

@@ -5,7 +5,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { Redis } from 'ioredis';
-import { freePort } from './free-port.ts';
+import { freePort } from './ports.ts';
 import { until, within } from './within.ts';
 
 /** A real redis-server of its own, without persistence, on a port that was free. */

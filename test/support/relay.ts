@@ -77,13 +77,20 @@ export async function startRelay(
     log,
     ...(deps.clock === undefined ? {} : { clock: deps.clock }),
   });
-  const authority = `127.0.0.1:${server.port}`;
-  const secure = server.tls ? 's' : '';
-  const adminUrl = `http://127.0.0.1:${server.adminPort}`;
+  return relayAt(server, { server, log });
+}
+
+/** How clients reach a node, or a balancer before several. */
+export function relayAt(
+  place: { readonly port: number; readonly adminPort: number; readonly tls?: boolean },
+  inside: { readonly server: RunningServer; readonly log: MemoryLog },
+): TestRelay {
+  const authority = `127.0.0.1:${place.port}`;
+  const secure = place.tls === true ? 's' : '';
+  const adminUrl = `http://127.0.0.1:${place.adminPort}`;
   return {
-    server,
-    log,
-    port: server.port,
+    ...inside,
+    port: place.port,
     adminUrl,
     httpUrl: `http${secure}://${authority}`,
     wsUrl: `ws${secure}://${authority}`,
@@ -99,7 +106,7 @@ export async function startRelay(
       const line = text.split('\n').find(one => one.startsWith(`${series} `));
       return line === undefined ? 0 : Number(line.slice(series.length + 1));
     },
-    [Symbol.asyncDispose]: () => server.stop(),
+    [Symbol.asyncDispose]: () => inside.server.stop(),
   };
 }
 

@@ -1,5 +1,5 @@
 import { once } from 'node:events';
-import { createServer } from 'node:net';
+import { connect, createServer } from 'node:net';
 
 /**
  * Where free ports are looked for: below those that the system gives to outgoing connections, of
@@ -27,4 +27,17 @@ async function isFree(port: number): Promise<boolean> {
   }
   await new Promise(resolve => void server.close(resolve));
   return true;
+}
+
+/** Whether something listens on a port of this machine. */
+export async function accepts(port: number): Promise<boolean> {
+  const socket = connect(port, '127.0.0.1');
+  try {
+    await once(socket, 'connect');
+    return true;
+  } catch {
+    return false;
+  } finally {
+    socket.destroy();
+  }
 }
