@@ -47,6 +47,8 @@ export async function joinCluster(
           port: config.meshPort,
           advertise: config.meshAdvertise ?? reachableHost(config.meshHost),
           credentials: meshCredentials(config),
+          local: config.meshLocal === 'on',
+          handOver: parts.dataPlane.handOver,
         },
       },
       {

@@ -18,8 +18,15 @@ export interface Cluster {
   readonly redis: RedisServer;
 }
 
-/** Starts so many nodes and waits until each is linked with all others. `cleanup` ends everything. */
-export async function startCluster(count: number, cleanup: Cleanup): Promise<Cluster> {
+/**
+ * Starts so many nodes and waits until each is linked with all others. `cleanup` ends everything.
+ * `extraFlagsOf` a node, by its number from 0.
+ */
+export async function startCluster(
+  count: number,
+  cleanup: Cleanup,
+  extraFlagsOf: (index: number) => readonly string[] = () => [],
+): Promise<Cluster> {
   const redis = cleanup.use(await startRedis());
   const folder = mkdtempSync(join(tmpdir(), 'halfway-cluster-'));
   const secretFile = join(folder, 'mesh.secret');
@@ -31,7 +38,8 @@ export async function startCluster(count: number, cleanup: Cleanup): Promise<Clu
   const flags = ['--redis', redis.url, ...mesh];
   const nodes: Halfway[] = [];
   for (let index = 0; index < count; index += 1) {
-    const node = await startHalfway([...flags, '--node-id', `node-${index}`]);
+    const id = ['--node-id', `node-${index}`];
+    const node = await startHalfway([...flags, ...id, ...extraFlagsOf(index)]);
     nodes.push(cleanup.use(node));
   }
   await untilEach('the nodes are linked', nodes, async node => {

@@ -3,11 +3,15 @@
 // V8's own API and not Node-API, because uWebSockets.js keeps its sockets in internal fields of its objects, which
 // Node-API cannot read. So there is one build for each Node ABI, as for uWebSockets.js itself.
 
+#include "handover.h"
 #include "plane.h"
 
 #include <algorithm>
+#include <cerrno>
+#include <cstring>
 #include <memory>
 #include <node.h>
+#include <unistd.h>
 #include <uv.h>
 
 namespace halfway {
@@ -63,6 +67,7 @@ public:
 
   void stop() {
     isStopped_ = true;
+    while (!doors_.empty()) close_door(doors_.back()->number);
     uv_close(reinterpret_cast<uv_handle_t *>(&check_), nullptr);
     uv_close(reinterpret_cast<uv_handle_t *>(&idle_), nullptr);
   }
@@ -71,6 +76,32 @@ public:
     if (isAwake_ || isStopped_) return;
     isAwake_ = true;
     uv_idle_start(&idle_, [](uv_idle_t *) {});
+  }
+
+  /** Takes connections from other processes; 0 when the name cannot be had, else what `close_door` wants. */
+  uint32_t open_door(const char *name, size_t length, uint64_t messageBytesMax, Local<Function> onTaken) {
+    const int fd = isStopped_ ? -1 : open_hand_over_door(name, length);
+    if (fd < 0) return 0;
+    Door *door = new Door{{}, fd, ++lastDoor_, messageBytesMax, Global<Function>(isolate_, onTaken)};
+    uv_poll_init(node::GetCurrentEventLoop(isolate_), &door->poll, fd);
+    door->poll.data = door;
+    uv_poll_start(&door->poll, UV_READABLE, [](uv_poll_t *poll, int, int) { host_of_doors()->take(static_cast<Door *>(poll->data)); });
+    uv_unref(reinterpret_cast<uv_handle_t *>(&door->poll));
+    doors_.push_back(door);
+    return door->number;
+  }
+
+  void close_door(uint32_t number) {
+    const auto found = std::find_if(doors_.begin(), doors_.end(), [&](const Door *door) { return door->number == number; });
+    if (found == doors_.end()) return;
+    Door *door = *found;
+    doors_.erase(found);
+    door->isClosed = true;
+    uv_close(reinterpret_cast<uv_handle_t *>(&door->poll), [](uv_handle_t *handle) {
+      Door *closed = static_cast<Door *>(handle->data);
+      close(closed->fd);
+      delete closed;
+    });
   }
 
   size_t deliver(Leg &leg, char *base, char *data, size_t length) override {
@@ -141,6 +172,41 @@ private:
     Global<ArrayBuffer> array;
   };
   std::vector<Buffer> buffers_;
+  struct Door {
+    uv_poll_t poll;
+    int fd;
+    uint32_t number;
+    uint64_t messageBytesMax;
+    Global<Function> onTaken;
+    bool isClosed = false; // freed behind this iteration
+  };
+  std::vector<Door *> doors_;
+  uint32_t lastDoor_ = 0;
+  static ScriptHost *host_of_doors();
+
+  /** So many connections are taken at once; then others have their turn. */
+  static constexpr int kTakenAtOnce = 64;
+
+  void take(Door *door) {
+    HandleScope handles(isolate_);
+    const Local<Context> context = context_.Get(isolate_);
+    const Context::Scope entered(context);
+    for (int i = 0; i < kTakenAtOnce && !door->isClosed; i += 1) {
+      HandedOver handed;
+      const Received received = receive_hand_over(door->fd, handed);
+      if (received == Received::nothing) return;
+      if (received == Received::junk) continue;
+      Plane &plane = Plane::instance();
+      const Leg *leg = plane.take_over(handed.fd, handed.held, handed.heldLength, door->messageBytesMax);
+      if (leg == nullptr) continue;
+      const HandleScope inner(isolate_);
+      const Local<ArrayBuffer> record = ArrayBuffer::New(isolate_, handed.recordLength);
+      if (handed.recordLength != 0) memcpy(record->GetBackingStore()->Data(), handed.record, handed.recordLength);
+      Local<Value> arguments[] = {Number::New(isolate_, plane.handle_of(*leg)), Uint8Array::New(record, 0, handed.recordLength)};
+      const node::CallbackScope callback(isolate_, resource_.Get(isolate_), {0, 0});
+      call(door->onTaken.Get(isolate_), 2, arguments);
+    }
+  }
 
   void run() {
     if (!isAwake_) return;
@@ -194,6 +260,8 @@ private:
 };
 
 ScriptHost *host = nullptr;
+
+ScriptHost *ScriptHost::host_of_doors() { return host; }
 
 // ---- Arguments -------------------------------------------------------------------------------------------------------
 
@@ -286,6 +354,27 @@ void adopt(Info info) {
   const Leg *leg = plane.adopt(info[0].As<v8::Int32>()->Value(), head.data, head.length);
   info.GetReturnValue().Set(leg == nullptr ? 0 : plane.handle_of(*leg));
 }
+
+/** (leg, name, record) → 0 or errno */
+void hand_over(Info info) {
+  Leg *leg = leg_at(info, 0);
+  if (leg == nullptr) return info.GetReturnValue().Set(EINVAL);
+  const String::Utf8Value name(info.GetIsolate(), info[1]);
+  const Bytes record(info[2]);
+  const auto length = static_cast<size_t>(name.length());
+  info.GetReturnValue().Set(Plane::instance().hand_over(*leg, *name, length, record.data, record.length));
+}
+
+/** (name, messageBytesMax, onTaken) → its number, 0 when the name cannot be had */
+void open_door(Info info) {
+  if (!info[2]->IsFunction()) return fail(info, "Cannot take connections: the receiver must be a function");
+  const String::Utf8Value name(info.GetIsolate(), info[0]);
+  const auto length = static_cast<size_t>(name.length());
+  info.GetReturnValue().Set(host->open_door(*name, length, size_at(info, 1), info[2].As<Function>()));
+}
+
+/** (number) */
+void close_door(Info info) { host->close_door(static_cast<uint32_t>(size_at(info, 0))); }
 
 void splice(Info info) {
   Plane &plane = Plane::instance();
@@ -387,7 +476,7 @@ void stats(Info info) {
   const auto d = [](uint64_t value) { return static_cast<double>(value); };
   const auto cause = [&](Cause which) { return d(total.ends[static_cast<size_t>(which)]); };
   return_numbers(info, {d(now.legs), d(now.raw), d(now.parked), d(now.splices), d(now.paused), d(now.queuedBytes), d(now.heldBytes),
-                        d(total.attached), d(total.adopted), d(total.spliced), d(total.pauses), d(total.lingered),
+                        d(total.attached), d(total.adopted), d(total.taken), d(total.given), d(total.spliced), d(total.pauses), d(total.lingered),
                         cause(Cause::close), cause(Cause::lost), cause(Cause::protocolError), cause(Cause::tooBig),
                         cause(Cause::stalled), cause(Cause::closedByUs), cause(Cause::pairEnded)});
 }
@@ -441,6 +530,9 @@ NODE_MODULE_INIT(/* exports, module, context */) {
   NODE_SET_METHOD(exports, "hook", halfway::hook);
   NODE_SET_METHOD(exports, "attach", halfway::attach);
   NODE_SET_METHOD(exports, "adopt", halfway::adopt);
+  NODE_SET_METHOD(exports, "handOver", halfway::hand_over);
+  NODE_SET_METHOD(exports, "openDoor", halfway::open_door);
+  NODE_SET_METHOD(exports, "closeDoor", halfway::close_door);
   NODE_SET_METHOD(exports, "splice", halfway::splice);
   NODE_SET_METHOD(exports, "deliver", halfway::deliver);
   NODE_SET_METHOD(exports, "pause", halfway::pause);

@@ -1,4 +1,5 @@
 #include "plane.h"
+#include "handover.h"
 
 #include <cerrno>
 #include <fcntl.h>
@@ -24,6 +25,12 @@ constexpr size_t kQueueLeniencyBytes = 64 * 1024;
 /** One write takes at most this much, for uSockets counts in int. */
 constexpr size_t kWriteBytesMax = size_t{1} << 30;
 
+/**
+ * What the kernel may hold of a raw leg's output on a Unix socket. TCP grows by itself; there it stays at what the
+ * system gives everyone, of which one receive fills more than there is. The system's limit may be below it.
+ */
+constexpr int kLocalSendBytes = 1 << 20;
+
 constexpr double kSlots = 1 << 20;
 
 /**
@@ -31,6 +38,12 @@ constexpr double kSlots = 1 << 20;
  * other node judges its client, and the mesh the other node; so this is only the last resort: times `stallMs`.
  */
 constexpr double kNodePatience = 10;
+
+int domain_of(int fd) {
+  int domain = 0;
+  socklen_t size = sizeof domain;
+  return getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &size) == 0 ? domain : AF_UNSPEC;
+}
 
 // Handlers of our own context. uSockets calls each without asking whether there is one; all its sockets are legs.
 us_socket_t *ignore_open(us_socket_t *socket, int, char *, int) { return socket; }
@@ -595,52 +608,87 @@ Leg *Plane::attach(us_socket_t *socket, uint64_t frameBytesMax, uint64_t message
 }
 
 Leg *Plane::adopt(int fd, const char *head, size_t length) {
-  int type = 0, isListening = 0;
-  socklen_t size = sizeof type, listeningSize = sizeof isListening;
-  if (getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &size) != 0 || type != SOCK_STREAM) return nullptr;
-  if (getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &isListening, &listeningSize) != 0 || isListening != 0) return nullptr;
-  if (loop_ == nullptr || !has_free_slot()) return nullptr;
-  if (static_cast<double>(parkedBytes_ + length) > options.parkedBytesMax) return nullptr;
-
+  if (!can_take(fd, length) || !has_free_slot()) return nullptr;
   const int own = fcntl(fd, F_DUPFD_CLOEXEC, 0);
   if (own < 0) return nullptr;
-  const int flags = fcntl(own, F_GETFL);
-  if (flags < 0 || fcntl(own, F_SETFL, flags | O_NONBLOCK) != 0) {
-    ::close(own);
-    return nullptr;
-  }
-  // Sets TCP_NODELAY, too.
-  us_socket_t *socket = us.adopt_socket(0, raw_context(), own, 0, nullptr, 0);
-  Leg *leg = add_leg(socket, own);
+  Leg *leg = add_own(own, head, length);
+  if (leg == nullptr) return nullptr;
   leg->isRaw = true;
   leg->reader.isMasked = false;
-  leg->isReady = true;
   totals.adopted += 1;
+  return leg;
+}
+
+Leg *Plane::take_over(int fd, const char *held, size_t length, uint64_t messageBytesMax) {
+  if (!can_take(fd, length) || !has_free_slot()) {
+    ::close(fd);
+    return nullptr;
+  }
+  Leg *leg = add_own(fd, held, length);
+  if (leg == nullptr) return nullptr;
+  leg->reader.messageBytesMax = messageBytesMax;
+  totals.taken += 1;
+  return leg;
+}
+
+int Plane::hand_over(Leg &leg, const char *name, size_t nameLength, const char *record, size_t recordLength) {
+  if (!can_pair(&leg) || leg.gotEnd || !leg.queue.empty()) return EINVAL;
+  if (domain_of(leg.fd) == AF_UNIX) return EOPNOTSUPP;
+  if (!leg.isReady) return EAGAIN;
+  const int fault = send_hand_over(name, nameLength, leg.fd, record, recordLength, leg.held.data(), leg.held.size());
+  if (fault != 0) return fault;
+  // At once: from here on another process reads it. Closing a descriptor that somebody else has says nothing to the client.
+  totals.given += 1;
+  destroy(leg);
+  return 0;
+}
+
+/** Whether it is a connected stream socket, there is a loop for it, and room for what was read of it. */
+bool Plane::can_take(int fd, size_t length) const {
+  int type = 0, isListening = 0;
+  socklen_t size = sizeof type, listeningSize = sizeof isListening;
+  if (getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &size) != 0 || type != SOCK_STREAM) return false;
+  if (getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &isListening, &listeningSize) != 0 || isListening != 0) return false;
+  return loop_ != nullptr && static_cast<double>(parkedBytes_ + length) <= options.parkedBytesMax;
+}
+
+/** A parked leg on a descriptor that is ours from here on. `can_take` and `has_free_slot` have said yes. */
+Leg *Plane::add_own(int fd, const char *held, size_t length) {
+  const int flags = fcntl(fd, F_GETFL);
+  if (flags < 0 || fcntl(fd, F_SETFL, flags | O_NONBLOCK) != 0) {
+    ::close(fd);
+    return nullptr;
+  }
+  if (domain_of(fd) == AF_UNIX) setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &kLocalSendBytes, sizeof kLocalSendBytes);
+  // Sets TCP_NODELAY, too.
+  us_socket_t *socket = us.adopt_socket(0, own_context(), fd, 0, nullptr, 0);
+  Leg *leg = add_leg(socket, fd);
+  leg->isReady = true;
   if (length != 0) {
     parkedBytes_ += length;
-    hold(*leg, head, length);
+    hold(*leg, held, length);
   }
   return leg;
 }
 
-us_socket_context_t *Plane::raw_context() {
-  if (rawContext_ != nullptr) return rawContext_;
-  rawContext_ = us.create_context(0, loop_, 0, ContextOptions{});
-  us.context_on_open(0, rawContext_, ignore_open);
-  us.context_on_data(0, rawContext_, on_data);
-  us.context_on_writable(0, rawContext_, on_writable);
-  us.context_on_end(0, rawContext_, on_end);
-  us.context_on_close(0, rawContext_, on_close);
-  us.context_on_timeout(0, rawContext_, ignore_event);
-  us.context_on_long_timeout(0, rawContext_, ignore_event);
+us_socket_context_t *Plane::own_context() {
+  if (ownContext_ != nullptr) return ownContext_;
+  ownContext_ = us.create_context(0, loop_, 0, ContextOptions{});
+  us.context_on_open(0, ownContext_, ignore_open);
+  us.context_on_data(0, ownContext_, on_data);
+  us.context_on_writable(0, ownContext_, on_writable);
+  us.context_on_end(0, ownContext_, on_end);
+  us.context_on_close(0, ownContext_, on_close);
+  us.context_on_timeout(0, ownContext_, ignore_event);
+  us.context_on_long_timeout(0, ownContext_, ignore_event);
   Hook hook{};
-  hook.context = rawContext_;
+  hook.context = ownContext_;
   hook.data = ignore_data;
   hook.writable = ignore_event;
   hook.end = ignore_event;
   hook.close = ignore_close;
   hooks_.push_back(hook);
-  return rawContext_;
+  return ownContext_;
 }
 
 /** Sees to it that `add_leg` finds one. */

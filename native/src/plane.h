@@ -140,6 +140,8 @@ struct Options {
 struct Totals {
   uint64_t attached = 0;
   uint64_t adopted = 0; // of those attached
+  uint64_t taken = 0;   // of those attached, from another process
+  uint64_t given = 0;   // to another process
   uint64_t spliced = 0;
   uint64_t pauses = 0;
   uint64_t lingered = 0;
@@ -170,6 +172,15 @@ public:
    * (no route was hooked), or when there is no room.
    */
   Leg *adopt(int fd, const char *head, size_t length);
+  /**
+   * Gives a parked leg's socket, with what was held of it, to the process that takes connections under `name`, and
+   * closes it here without a word to its client. Returns 0, or errno with nothing done: EAGAIN when it may be asked
+   * again soon, for the 101 answer has not left yet or the other process has too many waiting; EOPNOTSUPP for a Unix
+   * socket, whose other end is in this process.
+   */
+  int hand_over(Leg &leg, const char *name, size_t nameLength, const char *record, size_t recordLength);
+  /** The other side of it: a parked leg on `fd`, which is closed when there is no room. The client's frames are masked. */
+  Leg *take_over(int fd, const char *held, size_t length, uint64_t messageBytesMax);
   /** Null when the handle is stale. */
   Leg *find(double handle) const;
   double handle_of(const Leg &leg) const;
@@ -209,7 +220,7 @@ private:
   Host *host_ = nullptr;
   std::vector<Hook> hooks_;
   us_loop_t *loop_ = nullptr;                  // known since the first hook
-  us_socket_context_t *rawContext_ = nullptr;  // of all adopted sockets
+  us_socket_context_t *ownContext_ = nullptr;  // of all sockets that no route has accepted
   std::vector<Leg *> byFd_;
   std::vector<Slot> slots_;
   std::vector<uint32_t> freeSlots_;
@@ -227,7 +238,9 @@ private:
   const Hook &hook_of(us_socket_t *socket);
   Leg *leg_of(us_socket_t *socket) const;
 
-  us_socket_context_t *raw_context();
+  us_socket_context_t *own_context();
+  bool can_take(int fd, size_t length) const;
+  Leg *add_own(int fd, const char *held, size_t length);
   bool has_free_slot();
   Leg *add_leg(us_socket_t *socket, int fd);
 

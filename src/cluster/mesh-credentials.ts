@@ -53,8 +53,15 @@ export class MeshKeys {
     return { ...this.#certificates, minVersion: MIN_TLS_VERSION };
   }
 
-  /** A MAC over `label` and the parts, each with its length, that only a member can make. 32 bytes. */
-  proof(socket: Socket, label: string, ...parts: readonly (Uint8Array | string)[]): Buffer {
+  /**
+   * A MAC over `label` and the parts, each with its length, that only a member can make. 32 bytes. Undefined: for what
+   * goes over no connection of its own.
+   */
+  proof(
+    socket: Socket | undefined,
+    label: string,
+    ...parts: readonly (Uint8Array | string)[]
+  ): Buffer {
     const mac = createHmac('sha256', this.#keyFor(socket));
     for (const part of [label, ...parts]) {
       const bytes = typeof part === 'string' ? Buffer.from(part) : part;
@@ -65,7 +72,7 @@ export class MeshKeys {
     return mac.digest();
   }
 
-  #keyFor(socket: Socket): Buffer | string {
+  #keyFor(socket: Socket | undefined): Buffer | string {
     if (!(socket instanceof TLSSocket)) return this.#secret;
     const exported = socket.exportKeyingMaterial(MAC_KEY_BYTES, MAC_KEY_LABEL, Buffer.alloc(0));
     return createHmac('sha256', this.#secret).update(exported).digest();

@@ -3,6 +3,7 @@ import { connect as connectTls } from 'node:tls';
 import type { Clock } from '../base/clock.ts';
 import { SOCKET_OPTIONS } from './mesh-door.ts';
 import type { MeshKeys } from './mesh-credentials.ts';
+import { localPath } from './mesh-local.ts';
 import type { HandshakeEnd } from './record-socket.ts';
 
 /** `host:port` in its parts, an IPv6 address without its brackets; undefined when it is no address. */
@@ -23,17 +24,16 @@ export type Dialled =
     }
   | { readonly ended: HandshakeEnd };
 
+interface DialOptions {
+  readonly clock: Clock;
+  readonly keys: MeshKeys;
+  readonly timeoutMs: number;
+  readonly signal?: AbortSignal;
+}
+
 /** Connects to another node's mesh port, TLS included. Never rejects. */
-export function dialMesh(
-  address: string,
-  options: {
-    readonly clock: Clock;
-    readonly keys: MeshKeys;
-    readonly timeoutMs: number;
-    readonly signal?: AbortSignal;
-  },
-): Promise<Dialled> {
-  const { clock, keys, timeoutMs, signal } = options;
+export function dialMesh(address: string, options: DialOptions): Promise<Dialled> {
+  const { keys, signal } = options;
   const target = parseMeshAddress(address);
   if (target === undefined) {
     return Promise.resolve({
@@ -42,11 +42,26 @@ export function dialMesh(
   }
   if (signal?.aborted === true) return Promise.resolve({ ended: ABORTED });
   const { tls } = keys;
-  const socket =
-    tls === undefined
-      ? connectTcp({ ...target, ...SOCKET_OPTIONS })
-      : // The authority is the mesh's own, so its word is enough: addresses need not be in certificates.
-        connectTls({ ...target, ...SOCKET_OPTIONS, ...tls, checkServerIdentity: () => undefined });
+  if (tls === undefined) {
+    return connected(connectTcp({ ...target, ...SOCKET_OPTIONS }), 'connect', options);
+  }
+  // The authority is the mesh's own, so its word is enough: addresses need not be in certificates.
+  const checks = { checkServerIdentity: () => undefined };
+  const socket = connectTls({ ...target, ...SOCKET_OPTIONS, ...tls, ...checks });
+  return connected(socket, 'secureConnect', options);
+}
+
+/** Connects to another node's Unix socket, without TLS. Refused at once when it is not of this machine. Never rejects. */
+export function dialLocal(name: string, options: DialOptions): Promise<Dialled> {
+  const { allowHalfOpen } = SOCKET_OPTIONS;
+  return connected(connectTcp({ path: localPath(name), allowHalfOpen }), 'connect', options);
+}
+
+function connected(
+  socket: Socket,
+  event: 'connect' | 'secureConnect',
+  { clock, timeoutMs, signal }: DialOptions,
+): Promise<Dialled> {
   let fault: HandshakeEnd = { reason: 'closed', by: 'peer' };
   socket.on('error', error => {
     fault = faultOf(error);
@@ -70,7 +85,7 @@ export function dialMesh(
     );
     signal?.addEventListener('abort', abort);
     socket.once('close', onClose);
-    socket.once(tls === undefined ? 'connect' : 'secureConnect', () => {
+    socket.once(event, () => {
       // TLS sockets do not take this from their options.
       socket.setNoDelay(true);
       socket.setKeepAlive(true, SOCKET_OPTIONS.keepAliveInitialDelay);

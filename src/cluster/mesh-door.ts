@@ -3,6 +3,7 @@ import { createServer as createTlsServer, type Server as TlsServer } from 'node:
 import type { CancelTimer, Clock } from '../base/clock.ts';
 import type { MeshRecord } from '../protocol/mesh-frames.ts';
 import type { MeshKeys } from './mesh-credentials.ts';
+import { localPath } from './mesh-local.ts';
 import type { MeshRefusal } from './mesh-refusals.ts';
 import { RecordSocket, type HandshakeEnd } from './record-socket.ts';
 
@@ -49,6 +50,8 @@ export class MeshDoor {
   readonly #handlers: DoorHandlers;
   readonly #server: Server;
   readonly #tls: TlsServer | undefined;
+  readonly #local: Server;
+  #localArrivals = 0;
   /** By remote address and port, which stay the same when TLS wraps a socket. In order of arrival. */
   readonly #strangers = new Map<string, Stranger>();
   readonly #leaving = new Set<Socket>();
@@ -63,9 +66,18 @@ export class MeshDoor {
     const { tls } = deps.keys;
     // Half-open, a client that gives up within the TLS handshake would be waited for.
     const allowHalfOpen = tls === undefined;
-    this.#server = createServer({ ...SOCKET_OPTIONS, allowHalfOpen }, socket =>
-      this.#connected(socket),
-    );
+    this.#server = createServer({ ...SOCKET_OPTIONS, allowHalfOpen }, socket => {
+      const key = endpointOf(socket);
+      this.#connected(socket, key);
+      if (this.#tls === undefined) void this.#meet(socket, key);
+      else this.#tls.emit('connection', socket);
+    });
+    this.#local = createServer({ allowHalfOpen: true }, socket => {
+      this.#localArrivals += 1;
+      const key = `local ${this.#localArrivals}`;
+      this.#connected(socket, key);
+      void this.#meet(socket, key);
+    });
     if (tls === undefined) return;
     this.#tls = createTlsServer({
       ...tls,
@@ -98,6 +110,18 @@ export class MeshDoor {
     return address;
   }
 
+  /** Opens the Unix socket beside the port. Rejects when it cannot be had. */
+  async listenLocal(name: string): Promise<void> {
+    await new Promise<void>((resolve, reject) => {
+      this.#local.once('error', reject);
+      this.#local.listen({ path: localPath(name), backlog: BACKLOG }, () => {
+        this.#local.off('error', reject);
+        resolve();
+      });
+    });
+    this.#local.on('error', error => this.#handlers.failed(error));
+  }
+
   get strangers(): number {
     return this.#strangers.size;
   }
@@ -105,13 +129,13 @@ export class MeshDoor {
   /** Accepts nothing more and cuts all strangers. Links and streams are not ours any more. */
   close(): void {
     this.#server.close();
+    this.#local.close();
     for (const { socket } of this.#strangers.values()) socket.destroy();
     for (const socket of this.#leaving) socket.destroy();
   }
 
-  #connected(socket: Socket): void {
+  #connected(socket: Socket, key: string): void {
     socket.on('error', () => socket.destroy());
-    const key = endpointOf(socket);
     const cancel = this.#clock.after(this.#limits.handshakeTimeoutMs, () =>
       this.#dismiss(key, 'handshake-late'),
     );
@@ -121,8 +145,6 @@ export class MeshDoor {
       const [oldest] = this.#strangers.keys();
       if (oldest !== undefined) this.#dismiss(oldest, 'crowded');
     }
-    if (this.#tls === undefined) void this.#meet(socket, key);
-    else this.#tls.emit('connection', socket);
   }
 
   #secured(socket: Socket): void {

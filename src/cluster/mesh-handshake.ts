@@ -1,5 +1,5 @@
 // How two nodes make a link. Each proves to the other that it is a member, over nonces of both, so that
-// nothing recorded is of use again; ids, epochs and versions are under the proof.
+// nothing recorded is of use again; ids, epochs, versions and names of Unix sockets are under the proof.
 //
 //     dials                                              is dialled
 //       │ hello: versions, who I am, whom I want, nonce      │
@@ -24,6 +24,7 @@ import {
   type VersionRange,
 } from '../protocol/mesh-frames.ts';
 import { isSameProof, type MeshKeys } from './mesh-credentials.ts';
+import { isLocalName } from './mesh-local.ts';
 import type { MeshRefusal } from './mesh-refusals.ts';
 import type { HandshakeEnd, RecordSocket } from './record-socket.ts';
 
@@ -49,12 +50,16 @@ function processOf(epoch: string): string {
 /** Who is at the other end, proven. */
 export interface LinkPeer extends NodeIdentity {
   readonly version: number;
+  /** Its Unix socket (see mesh-local.ts); undefined when it has none, or is of a build that did not say. */
+  readonly localName?: string | undefined;
 }
 
 export interface HandshakeDeps {
   readonly keys: MeshKeys;
   readonly versions: VersionRange;
   readonly us: NodeIdentity;
+  /** Name of our Unix socket. */
+  readonly localName?: string | undefined;
 }
 
 export type HandshakeOutcome =
@@ -79,10 +84,10 @@ export async function dialHandshake(
   wanted: NodeIdentity,
   deps: HandshakeDeps,
 ): Promise<HandshakeOutcome> {
-  const { keys, versions, us } = deps;
+  const { keys, versions } = deps;
   const nodeId = wanted.nodeId;
   const hello = encodeJson({
-    ...formatIdentity(versions, us),
+    ...formatIdentity(deps),
     wantedNode: wanted.nodeId,
     wantedEpoch: wanted.epoch,
   });
@@ -125,7 +130,7 @@ export async function acceptHandshake(
   const { keys, versions, us, knownEpoch, noRoom } = deps;
   const said = parseHello(parseJsonRecord(hello.payload));
   if (said === undefined) return { ended: records.refuse('malformed') };
-  const { nodeId, epoch } = said;
+  const { nodeId, epoch, localName } = said;
   const version = commonVersion(versions, said.versions);
   if (version === undefined) {
     return { ended: records.refuse('version-unknown', describe(versions)), nodeId };
@@ -135,7 +140,13 @@ export async function acceptHandshake(
     return { ended: records.refuse('wrong-node', `this is ${us.nodeId}`), nodeId };
   }
   if (nodeId > us.nodeId) return { ended: records.refuse('wrong-side'), nodeId };
-  const challenge = encodeJson({ version, node: us.nodeId, epoch: us.epoch, nonce: newNonce() });
+  const challenge = encodeJson({
+    version,
+    node: us.nodeId,
+    epoch: us.epoch,
+    nonce: newNonce(),
+    local: deps.localName,
+  });
   records.send('challenge', challenge);
 
   const proof = await expectRecord(records, 'proof');
@@ -152,7 +163,7 @@ export async function acceptHandshake(
   const obstacle = noRoom(nodeId);
   if (obstacle !== undefined) return { ended: records.refuse(obstacle), nodeId };
   records.send('welcome', keys.proof(records.socket, DIALLED_LABEL, hello.payload, challenge));
-  return { peer: { nodeId, epoch, version } };
+  return { peer: { nodeId, epoch, version, localName } };
 }
 
 async function expectRecord(
@@ -163,13 +174,13 @@ async function expectRecord(
   return 'reason' in next || next.type === type ? next : records.refuse('out-of-turn');
 }
 
-function formatIdentity(versions: VersionRange, us: NodeIdentity): JsonRecord {
+function formatIdentity({ versions, us, localName }: HandshakeDeps): JsonRecord {
   const { min, max } = versions;
-  return { min, max, node: us.nodeId, epoch: us.epoch, nonce: newNonce() };
+  return { min, max, node: us.nodeId, epoch: us.epoch, nonce: newNonce(), local: localName };
 }
 
 function parseHello(said: JsonRecord | undefined) {
-  const { min, max, node, epoch, wantedNode, wantedEpoch, nonce } = said ?? {};
+  const { min, max, node, epoch, wantedNode, wantedEpoch, nonce, local } = said ?? {};
   if (!isVersion(min) || !isVersion(max)) return undefined;
   if (!isEpoch(epoch) || !isEpoch(wantedEpoch)) return undefined;
   if (!isNodeIdValue(node) || !isNodeIdValue(wantedNode) || !isNonce(nonce)) return undefined;
@@ -178,13 +189,15 @@ function parseHello(said: JsonRecord | undefined) {
     nodeId: node,
     epoch,
     wanted: { nodeId: wantedNode, epoch: wantedEpoch },
+    localName: isLocalName(local) ? local : undefined,
   };
 }
 
 function parseChallenge(said: JsonRecord | undefined): LinkPeer | undefined {
-  const { version, node, epoch, nonce } = said ?? {};
+  const { version, node, epoch, nonce, local } = said ?? {};
   if (!isVersion(version) || !isNodeIdValue(node) || !isEpoch(epoch)) return undefined;
-  return isNonce(nonce) ? { nodeId: node, epoch, version } : undefined;
+  if (!isNonce(nonce)) return undefined;
+  return { nodeId: node, epoch, version, localName: isLocalName(local) ? local : undefined };
 }
 
 function newNonce(): string {

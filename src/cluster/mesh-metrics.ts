@@ -1,4 +1,5 @@
 import { MESH_REFUSALS } from './mesh-refusals.ts';
+import { STREAM_PATHS } from './mesh-streams.ts';
 import { WIRE_ENDS } from './mesh-wire.ts';
 
 /** Why a handshake came to nothing. */
@@ -85,6 +86,13 @@ export const MESH_METRICS = [
     values: ['opens', 'expects'].flatMap(side =>
       ['opened', 'failed'].map(result => ({ side, result })),
     ),
+  },
+  {
+    name: 'halfway_mesh_stream_paths_total',
+    kind: 'counter',
+    help: 'Streams opened to other nodes, by what they go over: a Unix socket of this machine, or TCP',
+    labels: ['path'],
+    values: STREAM_PATHS.map(path => ({ path })),
   },
   {
     name: 'halfway_mesh_stream_faults_total',

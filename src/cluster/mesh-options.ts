@@ -3,6 +3,7 @@ import type { Logger } from '../base/logger.ts';
 import type { MeshMessage, VersionRange } from '../protocol/mesh-frames.ts';
 import type { Meter, Randomness } from '../relay/ports.ts';
 import type { BackOff, LinkState } from './link-state.ts';
+import type { HandOver } from './handed-stream.ts';
 import type { MeshCredentials } from './mesh-credentials.ts';
 import type { DoorLimits } from './mesh-door.ts';
 import type { LinkPeer } from './mesh-handshake.ts';
@@ -68,6 +69,10 @@ export interface MeshOptions {
   /** 0 picks one. */
   readonly port: number;
   readonly credentials: MeshCredentials;
+  /** Streams to and from nodes of this machine go over Unix sockets; both nodes must have it so. */
+  readonly local?: boolean;
+  /** How clients' connections go to nodes of this machine, where `local` is on; without it their streams do. */
+  readonly handOver?: HandOver | undefined;
   readonly limits?: Partial<MeshLimits>;
   /** For tests of upgrades; what this build speaks otherwise. */
   readonly versions?: VersionRange;

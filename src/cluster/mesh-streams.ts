@@ -1,4 +1,5 @@
-// Streams: one TCP connection for each rendezvous that crosses nodes. The node that expects it draws a
+// Streams: one connection for each rendezvous that crosses nodes, over a Unix socket where both are on one
+// machine and over TCP elsewhere. The node that expects it draws a
 // key and gives it to the other over their link; the other opens the stream with its first bytes, and
 // goes on with raw frames at once:
 //
@@ -8,6 +9,7 @@
 // node and head. Nothing is answered: a stream that is refused is cut.
 import { createHash, randomBytes } from 'node:crypto';
 import type { Socket } from 'node:net';
+import { assert } from '../base/assert.ts';
 import type { CancelTimer, Clock } from '../base/clock.ts';
 import {
   encodeJson,
@@ -18,9 +20,12 @@ import {
   type JsonRecord,
   type MeshRecord,
 } from '../protocol/mesh-frames.ts';
+import type { Channel } from '../relay/ports.ts';
+import { HandedStream, type HandOver } from './handed-stream.ts';
 import { isSameProof, type MeshKeys } from './mesh-credentials.ts';
-import { dialMesh } from './mesh-dial.ts';
+import { dialLocal, dialMesh, type Dialled } from './mesh-dial.ts';
 import type { MeshNode } from './mesh-link.ts';
+import { handOverName } from './mesh-local.ts';
 import { MESH_REFUSALS, type MeshRefusal } from './mesh-refusals.ts';
 import { MeshStream } from './mesh-stream.ts';
 import type { RecordSocket } from './record-socket.ts';
@@ -57,7 +62,15 @@ export type MeshStreamFailure =
 interface Expected {
   readonly key: string;
   readonly from: string | undefined;
-  readonly settle: (outcome: MeshStream | MeshStreamError) => void;
+  readonly takesHanded: boolean;
+  readonly settle: (outcome: MeshStream | HandedStream | MeshStreamError) => void;
+}
+
+export interface Expectation {
+  readonly key: string;
+  readonly from?: string;
+  readonly timeoutMs: number;
+  readonly signal?: AbortSignal;
 }
 
 const KEY = /^[0-9a-f]{32}$/;
@@ -65,6 +78,7 @@ const KEY_BYTES = 16;
 const ID_BYTES = 16;
 const PROOF_BYTES = 32;
 const PROOF_LABEL = 'halfway mesh stream';
+const HANDED_LABEL = 'halfway mesh hand-over';
 
 export interface StreamDeps {
   readonly clock: Clock;
@@ -72,13 +86,24 @@ export interface StreamDeps {
   readonly limits: StreamLimits;
   readonly nodeId: string;
   readonly onFault: (nodeId: string, fault: string) => void;
+  /** A stream was opened from here. */
+  readonly onOpened: (path: StreamPath) => void;
 }
+
+/** What a stream goes over: nothing, for the client's connection was handed over; a Unix socket of this machine; TCP. */
+export const STREAM_PATHS = ['handed', 'local', 'tcp'] as const;
+export type StreamPath = (typeof STREAM_PATHS)[number];
+
+/** How long a node whose Unix socket could not be reached is reached by its address alone. */
+const LOCAL_RETRY_MS = 10_000;
 
 /** Opens streams to other nodes, and matches those that come in with who expects them. */
 export class MeshStreams {
   readonly #deps: StreamDeps;
   readonly #expected = new Map<string, Expected>();
   readonly #open = new Set<MeshStream>();
+  /** By node: its Unix socket could not be reached, most likely because it is on another machine. */
+  readonly #elsewhere = new Map<string, { readonly name: string; readonly untilMs: number }>();
   #isClosed = false;
 
   constructor(deps: StreamDeps) {
@@ -97,12 +122,18 @@ export class MeshStreams {
    * Waits for the stream that is opened with `key`, once: 128 random bits as `newStreamKey` draws them.
    * Rejects with a MeshStreamError. Only `from` may open it, when given.
    */
-  expect(expectation: {
-    readonly key: string;
-    readonly from?: string;
-    readonly timeoutMs: number;
-    readonly signal?: AbortSignal;
-  }): Promise<MeshStream> {
+  async expect(expectation: Expectation): Promise<MeshStream> {
+    const stream = await this.#expect(expectation, false);
+    assert(stream instanceof MeshStream, 'only who takes connections is handed one');
+    return stream;
+  }
+
+  /** The same, and the other node may hand over its client's connection instead. */
+  expectEither(expectation: Expectation): Promise<MeshStream | HandedStream> {
+    return this.#expect(expectation, true);
+  }
+
+  #expect(expectation: Expectation, takesHanded: boolean): Promise<MeshStream | HandedStream> {
     const { key, from, timeoutMs, signal } = expectation;
     if (!KEY.test(key)) throw new Error('A stream key must be 32 lower-case hex digits');
     const { clock, limits } = this.#deps;
@@ -110,19 +141,19 @@ export class MeshStreams {
       const id = idOf(key);
       let cancel: CancelTimer | undefined;
       const abort = (): void => settle(new MeshStreamError('aborted'));
-      const settle = (outcome: MeshStream | MeshStreamError): void => {
+      const settle: Expected['settle'] = outcome => {
         cancel?.();
         signal?.removeEventListener('abort', abort);
         if (this.#expected.get(id)?.settle === settle) this.#expected.delete(id);
-        if (outcome instanceof MeshStream) resolve(outcome);
-        else reject(outcome);
+        if (outcome instanceof MeshStreamError) reject(outcome);
+        else resolve(outcome);
       };
       if (this.#isClosed) settle(new MeshStreamError('closing'));
       else if (signal?.aborted === true) abort();
       else if (this.#expected.size >= limits.expectedStreamsMax || this.#expected.has(id)) {
         settle(new MeshStreamError('streams-max'));
       } else {
-        this.#expected.set(id, { key, from, settle });
+        this.#expected.set(id, { key, from, takesHanded, settle });
         cancel = clock.after(timeoutMs, () => settle(new MeshStreamError('late')));
         signal?.addEventListener('abort', abort);
       }
@@ -136,9 +167,17 @@ export class MeshStreams {
     return reason;
   }
 
-  /** Resolves as soon as frames may flow: connected, key sent. Rejects with a MeshStreamError. */
-  async open(node: MeshNode | undefined, key: string, head: JsonRecord): Promise<MeshStream> {
-    const { clock, keys, limits, nodeId } = this.#deps;
+  /**
+   * Resolves as soon as frames may flow: connected, key sent. `localName`: the node's Unix socket, which is tried
+   * first. Rejects with a MeshStreamError.
+   */
+  async open(
+    node: MeshNode | undefined,
+    key: string,
+    head: JsonRecord,
+    localName?: string,
+  ): Promise<MeshStream> {
+    const { keys, limits, nodeId } = this.#deps;
     if (node === undefined) throw new MeshStreamError('unknown-node');
     if (this.#isClosed) throw new MeshStreamError('closing');
     if (this.#open.size >= limits.streamsMax) {
@@ -148,8 +187,7 @@ export class MeshStreams {
     if (ID_BYTES + PROOF_BYTES + said.length > STREAM_RECORD_BYTES_MAX) {
       throw new MeshStreamError('head-too-long');
     }
-    const timeoutMs = limits.connectTimeoutMs;
-    const dialled = await dialMesh(node.meshAddress, { clock, keys, timeoutMs });
+    const { path, ...dialled } = await this.#dial(node, localName);
     if ('ended' in dialled) {
       const { reason, detail } = dialled.ended;
       throw new MeshStreamError('unreachable', `${node.meshAddress}: ${detail ?? reason}`);
@@ -162,11 +200,45 @@ export class MeshStreams {
     const id = Buffer.from(idOf(key), 'hex');
     const proof = keys.proof(socket, PROOF_LABEL, key, id, said);
     socket.write(encodeRecord('stream', Buffer.concat([id, proof, said])));
+    this.#deps.onOpened(path);
     return this.#keep(socket, Buffer.alloc(0), node.nodeId, head);
+  }
+
+  /**
+   * Gives a client's connection to the node that expects a stream under `key`, in place of one. False: it cannot be,
+   * and nothing has happened; `open` one.
+   */
+  async give(
+    channel: Channel,
+    key: string,
+    to: { readonly localName: string; readonly handOver: HandOver },
+  ): Promise<boolean> {
+    if (this.#isClosed) return false;
+    const { keys, nodeId } = this.#deps;
+    const id = Buffer.from(idOf(key), 'hex');
+    const said = encodeJson({ node: nodeId, head: {} });
+    const proof = keys.proof(undefined, HANDED_LABEL, key, id, said);
+    const name = handOverName(to.localName);
+    const isGiven = await to.handOver.give(channel, name, Buffer.concat([id, proof, said]));
+    if (isGiven) this.#deps.onOpened('handed');
+    return isGiven;
+  }
+
+  /** A connection that was given to this process; if it is not expected it has been cut for the reason. */
+  acceptHanded(channel: Channel, record: Uint8Array): MeshRefusal | undefined {
+    const admitted = this.#find(record, HANDED_LABEL, undefined);
+    if (typeof admitted !== 'string' && admitted.expected.takesHanded) {
+      const { expected, node, head } = admitted;
+      expected.settle(new HandedStream(node, head, channel));
+      return undefined;
+    }
+    channel.destroy();
+    return typeof admitted === 'string' ? admitted : 'stream-unknown';
   }
 
   /** Breaks the streams with a node that is gone for good. Those whose socket was taken are not ours. */
   destroyFor(nodeId: string): void {
+    this.#elsewhere.delete(nodeId);
     for (const stream of this.#open) if (stream.nodeId === nodeId) stream.destroy();
   }
 
@@ -177,24 +249,54 @@ export class MeshStreams {
     for (const stream of this.#open) stream.destroy();
   }
 
+  /** By its Unix socket where that can be reached, else by its address. */
+  async #dial(
+    node: MeshNode,
+    localName: string | undefined,
+  ): Promise<Dialled & { readonly path: StreamPath }> {
+    const { clock, keys, limits } = this.#deps;
+    const options = { clock, keys, timeoutMs: limits.connectTimeoutMs };
+    const elsewhere = this.#elsewhere.get(node.nodeId);
+    const isElsewhere = elsewhere?.name === localName && clock.nowMs() < (elsewhere?.untilMs ?? 0);
+    if (localName !== undefined && !isElsewhere) {
+      const dialled = await dialLocal(localName, options);
+      if ('socket' in dialled) return { ...dialled, path: 'local' };
+      const untilMs = clock.nowMs() + LOCAL_RETRY_MS;
+      this.#elsewhere.set(node.nodeId, { name: localName, untilMs });
+    }
+    return { ...(await dialMesh(node.meshAddress, options)), path: 'tcp' };
+  }
+
   #admit(records: RecordSocket, record: MeshRecord): MeshRefusal | undefined {
-    const { keys, limits } = this.#deps;
+    const admitted = this.#find(record.payload, PROOF_LABEL, records.socket);
+    if (typeof admitted === 'string') return admitted;
+    if (this.#open.size >= this.#deps.limits.streamsMax) return 'streams-max';
+    const { expected, node, head } = admitted;
+    expected.settle(this.#keep(records.socket, records.release(), node, head));
+    return undefined;
+  }
+
+  /** Who expects what comes with this record, and what it says; or why it is refused. */
+  #find(
+    payload: Uint8Array,
+    label: string,
+    socket: Socket | undefined,
+  ):
+    | { readonly expected: Expected; readonly node: string; readonly head: JsonRecord }
+    | MeshRefusal {
     if (this.#isClosed) return 'closing';
-    const id = record.payload.subarray(0, ID_BYTES);
-    const proof = record.payload.subarray(ID_BYTES, ID_BYTES + PROOF_BYTES);
-    const said = record.payload.subarray(ID_BYTES + PROOF_BYTES);
+    const id = payload.subarray(0, ID_BYTES);
+    const proof = payload.subarray(ID_BYTES, ID_BYTES + PROOF_BYTES);
+    const said = payload.subarray(ID_BYTES + PROOF_BYTES);
     const expected = this.#expected.get(Buffer.from(id).toString('hex'));
     if (expected === undefined) return 'stream-unknown';
-    const due = keys.proof(records.socket, PROOF_LABEL, expected.key, id, said);
+    const due = this.#deps.keys.proof(socket, label, expected.key, id, said);
     // The right one may still come: somebody who guesses must not spoil it.
     if (!isSameProof(proof, due)) return 'stream-forged';
     const { node, head } = parseJsonRecord(said) ?? {};
     if (typeof node !== 'string' || !isJsonRecord(head)) return 'malformed';
     if (node !== (expected.from ?? node)) return 'wrong-node';
-    if (this.#open.size >= limits.streamsMax) return 'streams-max';
-    const rest = records.release();
-    expected.settle(this.#keep(records.socket, rest, node, head));
-    return undefined;
+    return { expected, node, head };
   }
 
   #keep(socket: Socket, rest: Buffer, nodeId: string, head: JsonRecord): MeshStream {

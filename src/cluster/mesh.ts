@@ -4,6 +4,8 @@ import {
   type MeshMessage,
   type MeshRecord,
 } from '../protocol/mesh-frames.ts';
+import type { Channel } from '../relay/ports.ts';
+import type { HandedStream } from './handed-stream.ts';
 import { MeshKeys } from './mesh-credentials.ts';
 import { dialMesh } from './mesh-dial.ts';
 import { MeshDoor } from './mesh-door.ts';
@@ -14,6 +16,7 @@ import {
   type HandshakeDeps,
   type LinkPeer,
 } from './mesh-handshake.ts';
+import { HAS_LOCAL_SOCKETS, handOverName, newLocalName } from './mesh-local.ts';
 import { MeshLink, type DialOutcome, type MeshNode } from './mesh-link.ts';
 import {
   MESH_DEFAULTS,
@@ -25,7 +28,7 @@ import {
 } from './mesh-options.ts';
 import type { MeshRefusal } from './mesh-refusals.ts';
 import type { MeshStream } from './mesh-stream.ts';
-import { MeshStreams } from './mesh-streams.ts';
+import { MeshStreams, type Expectation } from './mesh-streams.ts';
 import { WireCounters, type MeshReply } from './mesh-wire.ts';
 import { RecordSocket, type HandshakeEnd } from './record-socket.ts';
 
@@ -49,7 +52,10 @@ export class Mesh {
   #known: ReadonlyMap<string, MeshNode> = new Map();
   readonly #warnedAtMs = new Map<string, number>();
   #stopWatching: () => void = () => {};
+  #stopTaking: () => void = () => {};
   #port = 0;
+  /** Of our Unix socket, once it is open. */
+  #localName: string | undefined;
   #isClosed = false;
 
   /** Throws when the credentials or the node id will not do. */
@@ -69,6 +75,7 @@ export class Mesh {
       keys: this.#keys,
       limits: this.#limits,
       nodeId,
+      onOpened: path => deps.meter.count('halfway_mesh_stream_paths_total', { path }),
       onFault: (from, fault) => {
         deps.meter.count('halfway_mesh_stream_faults_total', {});
         log.error({ event: 'MeshStreamBroken', node: from, fault }, 'mesh stream broken');
@@ -90,8 +97,33 @@ export class Mesh {
     const { host, port } = this.#options;
     const address = await this.#door.listen(host, port);
     this.#port = address.port;
+    await this.#openLocal();
     this.#stopWatching = this.#deps.nodes.onChange(() => this.#nodesChanged());
     this.#nodesChanged();
+  }
+
+  /**
+   * The Unix socket for nodes of this machine. Not with certificates: they are what proves who is there, and TLS
+   * keeps streams from the native data plane whatever carries it.
+   */
+  async #openLocal(): Promise<void> {
+    if (this.#options.local !== true || !HAS_LOCAL_SOCKETS || this.#keys.tls !== undefined) return;
+    const name = newLocalName();
+    try {
+      await this.#door.listenLocal(name);
+      this.#localName = name;
+      const taken = (channel: Channel, record: Uint8Array): void => {
+        const reason = this.#streams.acceptHanded(channel, record);
+        if (reason !== undefined) this.#refused({ reason, by: 'us' }, { address: undefined });
+      };
+      this.#stopTaking = this.#options.handOver?.take(handOverName(name), taken) ?? (() => {});
+    } catch (error) {
+      const { log } = this.#deps;
+      log.warn(
+        { event: 'MeshLocalMissing', err: error },
+        'no Unix socket for nodes of this machine',
+      );
+    }
   }
 
   /** The port that was bound. */
@@ -116,12 +148,35 @@ export class Mesh {
 
   /** Opens the stream that the other node expects under `key`. Rejects with a MeshStreamError. */
   async openStream(nodeId: string, key: string, head: JsonRecord = {}): Promise<MeshStream> {
-    return this.#counted('opens', this.#streams.open(this.#known.get(nodeId), key, head));
+    const node = this.#known.get(nodeId);
+    return this.#counted('opens', this.#streams.open(node, key, head, this.#localNameOf(nodeId)));
   }
 
   /** Waits for another node to open the stream of `key`, once. Rejects with a MeshStreamError. */
-  async expectStream(expectation: Parameters<MeshStreams['expect']>[0]): Promise<MeshStream> {
+  async expectStream(expectation: Expectation): Promise<MeshStream> {
     return this.#counted('expects', this.#streams.expect(expectation));
+  }
+
+  /** The same, or the connection that the other node gives in place of a stream. */
+  async expectEither(expectation: Expectation): Promise<MeshStream | HandedStream> {
+    return this.#counted('expects', this.#streams.expectEither(expectation));
+  }
+
+  /**
+   * Gives a client's connection to a node of this machine that expects a stream under `key`: whatever comes of it is
+   * that node's alone. False: it stays, untouched; open a stream.
+   */
+  async giveChannel(nodeId: string, key: string, channel: Channel): Promise<boolean> {
+    const localName = this.#localNameOf(nodeId);
+    const { handOver } = this.#options;
+    if (localName === undefined || handOver === undefined) return false;
+    return this.#streams.give(channel, key, { localName, handOver });
+  }
+
+  /** Undefined unless both have a Unix socket. Whether they are on one machine is found out by using it. */
+  #localNameOf(nodeId: string): string | undefined {
+    const theirs = this.#links.get(nodeId)?.peer?.localName;
+    return this.#localName === undefined ? undefined : theirs;
   }
 
   links(): LinkStatus[] {
@@ -158,6 +213,7 @@ export class Mesh {
     this.#isClosed = true;
     this.#stopWatching();
     for (const link of this.#links.values()) link.close('closing');
+    this.#stopTaking();
     this.#streams.close();
     this.#door.close();
     return Promise.resolve();
@@ -295,7 +351,8 @@ export class Mesh {
   #handshakeDeps(): HandshakeDeps {
     const { nodeId, epoch } = this.#deps;
     const versions = this.#options.versions ?? MESH_VERSIONS;
-    return { keys: this.#keys, versions, us: { nodeId, epoch: epoch() } };
+    const us = { nodeId, epoch: epoch() };
+    return { keys: this.#keys, versions, us, localName: this.#localName };
   }
 
   #refused(
@@ -318,7 +375,7 @@ export class Mesh {
     this.#deps.meter.count('halfway_mesh_refusals_total', { reason, by });
   }
 
-  async #counted(side: 'opens' | 'expects', stream: Promise<MeshStream>): Promise<MeshStream> {
+  async #counted<Stream>(side: 'opens' | 'expects', stream: Promise<Stream>): Promise<Stream> {
     let result = 'failed';
     try {
       const opened = await stream;

@@ -3,6 +3,7 @@ import type { Clock } from '../base/clock.ts';
 import type { Logger } from '../base/logger.ts';
 import { MESH_VERSIONS } from '../protocol/mesh-frames.ts';
 import type { Channel, Meter, Randomness } from '../relay/ports.ts';
+import type { HandOver } from './handed-stream.ts';
 import type { ListenerDirectory, NodeRecord } from './listener-directory.ts';
 import type { MeshCredentials } from './mesh-credentials.ts';
 import { Mesh } from './mesh.ts';
@@ -20,6 +21,9 @@ export interface ClusterOptions {
     /** `host` or `host:port` at which other nodes reach the mesh port; without a port the bound one. */
     readonly advertise: string;
     readonly credentials: MeshCredentials;
+    /** Whether streams to nodes of this machine may pass by the mesh port, over Unix sockets. */
+    readonly local: boolean;
+    readonly handOver: HandOver | undefined;
   };
 }
 
@@ -105,7 +109,13 @@ export async function openCluster(
         bug: reportBug,
       },
     },
-    { host: options.mesh.host, port: options.mesh.port, credentials: options.mesh.credentials },
+    {
+      host: options.mesh.host,
+      port: options.mesh.port,
+      credentials: options.mesh.credentials,
+      local: options.mesh.local,
+      handOver: options.mesh.handOver,
+    },
   );
   const listeners = new Set<() => void>();
   const unlinked = new UnlinkedNodes(clock);

@@ -22,6 +22,7 @@ import type {
 } from '../relay/ports.ts';
 import type { DialAction, DialOutcome } from '../relay/given-addresses.ts';
 import type { Relay } from '../relay/relay.ts';
+import { HandedStream } from './handed-stream.ts';
 import { Lingering } from './lingering.ts';
 import type {
   DirectoryEvent,
@@ -45,7 +46,10 @@ const FOREIGN_OFFERS_MAX = 50_000;
 export interface RelayNodeDeps {
   readonly directory: ListenerDirectory;
   readonly clock: Clock;
-  readonly mesh: Pick<Mesh, 'isUp' | 'send' | 'request' | 'openStream' | 'expectStream'>;
+  readonly mesh: Pick<
+    Mesh,
+    'isUp' | 'send' | 'request' | 'openStream' | 'expectEither' | 'giveChannel'
+  >;
   readonly random: Randomness;
   readonly log: Logger;
   readonly listenersMax: number;
@@ -187,7 +191,7 @@ export class RelayNode implements Cluster {
     request: RelayRequest,
     action: DialAction,
   ): Promise<DialOutcome> {
-    const { mesh, joinHop, channelOf, log } = this.#deps;
+    const { mesh } = this.#deps;
     const { query, headers } = request;
     const protocols = headers
       .filter(([name]) => name === 'sec-websocket-protocol')
@@ -217,23 +221,25 @@ export class RelayNode implements Cluster {
     return {
       dial: {
         protocol,
-        opened: rendezvous => {
-          mesh.openStream(node, streamKey).then(
-            stream => {
-              const channel = channelOf(stream);
-              if (channel === undefined) rendezvous.close(1011, 'The relay failed');
-              else joinHop(rendezvous, channel);
-            },
-            (error: unknown) => {
-              log.warn({ err: error, node }, 'stream to another node failed');
-              rendezvous.close(1011, 'The relay failed');
-            },
-          );
-        },
+        opened: rendezvous => void this.#reach(node, streamKey, rendezvous),
         // The other node notices by the stream that does not come.
         abandon: () => {},
       },
     };
+  }
+
+  /** Brings a listener's rendezvous to the node of its sender: as it is, or by a stream. Never rejects. */
+  async #reach(node: string, streamKey: string, rendezvous: Channel): Promise<void> {
+    const { mesh, joinHop, channelOf, log } = this.#deps;
+    try {
+      if (await mesh.giveChannel(node, streamKey, rendezvous)) return;
+      const channel = channelOf(await mesh.openStream(node, streamKey));
+      if (channel === undefined) rendezvous.close(1011, 'The relay failed');
+      else joinHop(rendezvous, channel);
+    } catch (error) {
+      log.warn({ err: error, node }, 'stream to another node failed');
+      rendezvous.close(1011, 'The relay failed');
+    }
   }
 
   /** Another node says something. */
@@ -305,9 +311,9 @@ export class RelayNode implements Cluster {
     const { dial: admitted } = outcome;
     const key = newStreamKey();
     const { mesh, channelOf, log } = this.#deps;
-    mesh.expectStream({ key, from: node, timeoutMs: STREAM_TIMEOUT_MS }).then(
+    mesh.expectEither({ key, from: node, timeoutMs: STREAM_TIMEOUT_MS }).then(
       stream => {
-        const channel = channelOf(stream);
+        const channel = stream instanceof HandedStream ? stream.channel : channelOf(stream);
         if (channel === undefined) admitted.abandon();
         else admitted.opened(channel);
       },

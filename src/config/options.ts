@@ -181,6 +181,13 @@ export const OPTIONS = {
     group: 'Cluster',
     help: 'host or host:port at which other nodes reach the mesh port; without it meshHost, or the host name.',
   },
+  meshLocal: {
+    placeholder: 'WHICH',
+    default: 'on',
+    parse: oneOf('on', 'off'),
+    group: 'Cluster',
+    help: 'on: streams between nodes that share a machine go over a Unix socket; off: through the mesh address, always.',
+  },
   nodeUrl: {
     placeholder: 'URL',
     default: undefined,

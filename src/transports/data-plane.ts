@@ -4,6 +4,7 @@ import type { Logger } from '../base/logger.ts';
 import type { Channel, DataPlane, Meter } from '../relay/ports.ts';
 import { MessageChannel } from './message-channel.ts';
 import { NativeSocket, nativeDataPlane } from './native-channel.ts';
+import { nativeHandOver, type HandOver } from './native-hand-over.ts';
 import { adoptStream, type NodeStream } from './native-stream.ts';
 import {
   loadNativePlane,
@@ -37,6 +38,8 @@ export interface OpenDataPlane {
   readonly channelSocket: (onChannel: (channel: Channel) => void) => UpgradedSocket;
   /** A stream between nodes as a channel that the joiner knows; undefined: it cannot, take it otherwise. */
   readonly streamChannel: (stream: NodeStream) => Channel | undefined;
+  /** Undefined: connections cannot go to other processes. */
+  readonly handOver: HandOver | undefined;
   readonly remotePort: (response: HttpResponse) => number;
   readonly disarmTimeout: (response: HttpResponse) => void;
   stats(): NativePlaneStats | undefined;
@@ -83,6 +86,7 @@ function nativePlane(plane: NativePlane, options: DataPlaneOptions, clock: Clock
     prepare: context => void plane.hook(context),
     channelSocket: onChannel => new NativeSocket(plane, options.messageBytesMax, onChannel),
     streamChannel: stream => adoptStream(plane, stream),
+    handOver: nativeHandOver(plane, clock, options.messageBytesMax),
     remotePort: response => plane.remotePort(response),
     disarmTimeout: response => plane.setTimeoutSeconds(response, 0),
     stats: () => plane.stats(),
@@ -100,6 +104,7 @@ function messagePlane(options: DataPlaneOptions, meter: Meter, degraded: string)
     channelSocket: onChannel =>
       new MessageChannel(options.fallbackQueueBytesMax, onChannel, onOverflow),
     streamChannel: () => undefined,
+    handOver: undefined,
     remotePort: () => 0,
     disarmTimeout: () => {},
     stats: () => undefined,

@@ -1,3 +1,4 @@
+import { constants } from 'node:os';
 import type { HttpResponse, us_socket_context_t, WebSocket } from 'uWebSockets.js';
 import type {
   AttachOptions,
@@ -18,6 +19,13 @@ export interface NativeBinding {
   hook(context: us_socket_context_t): 1 | 0 | -1;
   attach(ws: WebSocket<unknown>, frameBytesMax: number, messageBytesMax: number): number;
   adopt(fd: number, head: Uint8Array): number;
+  handOver(leg: number, name: string, record: Uint8Array): number;
+  openDoor(
+    name: string,
+    messageBytesMax: number,
+    onTaken: (leg: number, record: Uint8Array) => void,
+  ): number;
+  closeDoor(door: number): void;
   splice(a: number, b: number, counters: Float64Array, onEnd: (end: number[]) => void): boolean;
   deliver(leg: number, onEvent: OnEvent): boolean;
   pause(leg: number): void;
@@ -75,6 +83,14 @@ export function nativePlane(binding: NativeBinding, defaults: NativePlaneOptions
     attach: (ws, { frameBytesMax, messageBytesMax }: AttachOptions): LegHandle =>
       binding.attach(ws, frameBytesMax, messageBytesMax),
     adopt: (fd, { head }): LegHandle => binding.adopt(fd, head),
+    handOver(leg, name, record) {
+      const fault = binding.handOver(leg, name, record);
+      return fault === 0 ? 'given' : fault === constants.errno.EAGAIN ? 'later' : 'refused';
+    },
+    takeOvers(name, { messageBytesMax }, onTaken) {
+      const door = binding.openDoor(name, messageBytesMax, onTaken);
+      return door === 0 ? undefined : () => binding.closeDoor(door);
+    },
     splice: (a, b, counters, onEnd) =>
       binding.splice(a, b, counters, end => onEnd(parseSpliceEnd(end))),
     deliver: (leg, receiver) => binding.deliver(leg, dispatcher(receiver)),
@@ -151,17 +167,19 @@ function parseStats(numbers: readonly number[]): NativePlaneStats {
     heldBytes: at(6),
     attachedTotal: at(7),
     adoptedTotal: at(8),
-    splicedTotal: at(9),
-    pausesTotal: at(10),
-    lingeredTotal: at(11),
+    takenTotal: at(9),
+    givenTotal: at(10),
+    splicedTotal: at(11),
+    pausesTotal: at(12),
+    lingeredTotal: at(13),
     endsTotal: {
-      close: at(12),
-      lost: at(13),
-      'protocol-error': at(14),
-      'too-big': at(15),
-      stalled: at(16),
-      'closed-by-us': at(17),
-      'pair-ended': at(18),
+      close: at(14),
+      lost: at(15),
+      'protocol-error': at(16),
+      'too-big': at(17),
+      stalled: at(18),
+      'closed-by-us': at(19),
+      'pair-ended': at(20),
     },
   };
 }

@@ -118,6 +118,9 @@ export interface NativePlaneStats {
   readonly attachedTotal: number;
   /** Of those attached, raw legs. */
   readonly adoptedTotal: number;
+  /** Of those attached, connections that another process gave; and those that were given to one. */
+  readonly takenTotal: number;
+  readonly givenTotal: number;
   readonly splicedTotal: number;
   readonly pausesTotal: number;
   readonly endsTotal: { readonly [Cause in LegEndCause]: number };
@@ -159,6 +162,22 @@ export interface NativePlane {
    * `parkedBytesMax`, when descriptors run out, or before the first `hook`.
    */
   adopt(fd: number, options: AdoptOptions): LegHandle;
+  /**
+   * Gives the socket of a parked leg, and what was held of it, to the process of this machine that takes connections
+   * under `name` (an abstract Unix socket's): `given`, and the leg ends here without its client noticing. `later`: not
+   * yet, ask again; `refused`: it cannot be given (a Unix socket, too much held, nobody under that name). Neither has
+   * done anything. `record`, of at most 60,000 bytes, is passed on.
+   */
+  handOver(leg: LegHandle, name: string, record: Uint8Array): 'given' | 'later' | 'refused';
+  /**
+   * Takes connections under `name` until the returned function is called. `onTaken` gets each as a parked leg, and may
+   * do to it what it likes. Undefined when the name cannot be had.
+   */
+  takeOvers(
+    name: string,
+    options: Pick<AttachOptions, 'messageBytesMax'>,
+    onTaken: (leg: LegHandle, record: Uint8Array) => void,
+  ): (() => void) | undefined;
   /**
    * Joins two parked legs; false when one of them is gone, or not parked. `counters` holds payload bytes a to b, b to a,
    * data frames a to b, b to a, and is added to while the pair lives; pairs may share it. `onEnd` is called once,

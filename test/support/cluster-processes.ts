@@ -174,9 +174,12 @@ function nodeProcess(
 }
 
 function run(nodeId: string, folder: string, options: NodeOptions, meshSecret: string | undefined) {
-  const flags = Object.entries({ host: '127.0.0.1', meshHost: '127.0.0.1', ...options }).flatMap(
-    ([name, value]) => [`--${name.replaceAll(/[A-Z]/g, c => `-${c.toLowerCase()}`)}`, value],
-  );
+  // As on machines of their own, unless the test says otherwise.
+  const apart = { host: '127.0.0.1', meshHost: '127.0.0.1', meshLocal: 'off' };
+  const flags = Object.entries({ ...apart, ...options }).flatMap(([name, value]) => [
+    `--${name.replaceAll(/[A-Z]/g, c => `-${c.toLowerCase()}`)}`,
+    value,
+  ]);
   const secret =
     meshSecret === undefined
       ? { HALFWAY_MESH_SECRET_FILE: join(folder, 'mesh.secret') }

@@ -84,6 +84,8 @@ function clusterConfig(nodeId: string, cluster: ClusterOptions, options: RelayOp
     redisPrefix: cluster.redisPrefix ?? 'halfway',
     meshHost: '127.0.0.1',
     meshPort: 0,
+    // As on machines of their own, unless the test says otherwise.
+    meshLocal: 'off',
     ...cluster.options,
     ...options,
   };
