@@ -52,6 +52,8 @@ export interface LinkPeer extends NodeIdentity {
   readonly version: number;
   /** Its Unix socket (see mesh-local.ts); undefined when it has none, or is of a build that did not say. */
   readonly localName?: string | undefined;
+  /** With which trunks to it are opened (see mesh-streams.ts); undefined when it takes none. */
+  readonly trunkKey?: string | undefined;
 }
 
 export interface HandshakeDeps {
@@ -60,6 +62,7 @@ export interface HandshakeDeps {
   readonly us: NodeIdentity;
   /** Name of our Unix socket. */
   readonly localName?: string | undefined;
+  readonly trunkKey?: string | undefined;
 }
 
 export type HandshakeOutcome =
@@ -71,6 +74,7 @@ const NODE_ID = /^[\w.-]{1,64}$/;
 const EPOCH = /^[\w.-]{1,64}$/;
 const NONCE_HEX = /^[0-9a-f]{64}$/;
 const NONCE_BYTES = 32;
+const TRUNK_KEY = /^[0-9a-f]{32}$/;
 const DIALLER_LABEL = 'halfway mesh link: the one that dials';
 const DIALLED_LABEL = 'halfway mesh link: the one that is dialled';
 
@@ -130,7 +134,7 @@ export async function acceptHandshake(
   const { keys, versions, us, knownEpoch, noRoom } = deps;
   const said = parseHello(parseJsonRecord(hello.payload));
   if (said === undefined) return { ended: records.refuse('malformed') };
-  const { nodeId, epoch, localName } = said;
+  const { nodeId, epoch, localName, trunkKey } = said;
   const version = commonVersion(versions, said.versions);
   if (version === undefined) {
     return { ended: records.refuse('version-unknown', describe(versions)), nodeId };
@@ -146,6 +150,7 @@ export async function acceptHandshake(
     epoch: us.epoch,
     nonce: newNonce(),
     local: deps.localName,
+    trunk: deps.trunkKey,
   });
   records.send('challenge', challenge);
 
@@ -163,7 +168,7 @@ export async function acceptHandshake(
   const obstacle = noRoom(nodeId);
   if (obstacle !== undefined) return { ended: records.refuse(obstacle), nodeId };
   records.send('welcome', keys.proof(records.socket, DIALLED_LABEL, hello.payload, challenge));
-  return { peer: { nodeId, epoch, version, localName } };
+  return { peer: { nodeId, epoch, version, localName, trunkKey } };
 }
 
 async function expectRecord(
@@ -174,13 +179,14 @@ async function expectRecord(
   return 'reason' in next || next.type === type ? next : records.refuse('out-of-turn');
 }
 
-function formatIdentity({ versions, us, localName }: HandshakeDeps): JsonRecord {
+function formatIdentity({ versions, us, localName, trunkKey }: HandshakeDeps): JsonRecord {
   const { min, max } = versions;
-  return { min, max, node: us.nodeId, epoch: us.epoch, nonce: newNonce(), local: localName };
+  const ways = { local: localName, trunk: trunkKey };
+  return { min, max, node: us.nodeId, epoch: us.epoch, nonce: newNonce(), ...ways };
 }
 
 function parseHello(said: JsonRecord | undefined) {
-  const { min, max, node, epoch, wantedNode, wantedEpoch, nonce, local } = said ?? {};
+  const { min, max, node, epoch, wantedNode, wantedEpoch, nonce } = said ?? {};
   if (!isVersion(min) || !isVersion(max)) return undefined;
   if (!isEpoch(epoch) || !isEpoch(wantedEpoch)) return undefined;
   if (!isNodeIdValue(node) || !isNodeIdValue(wantedNode) || !isNonce(nonce)) return undefined;
@@ -189,15 +195,24 @@ function parseHello(said: JsonRecord | undefined) {
     nodeId: node,
     epoch,
     wanted: { nodeId: wantedNode, epoch: wantedEpoch },
+    ...parseWays(said),
+  };
+}
+
+/** How streams may come, beside a connection of their own to the mesh address. Older builds do not say. */
+function parseWays(said: JsonRecord | undefined): Pick<LinkPeer, 'localName' | 'trunkKey'> {
+  const { local, trunk } = said ?? {};
+  return {
     localName: isLocalName(local) ? local : undefined,
+    trunkKey: typeof trunk === 'string' && TRUNK_KEY.test(trunk) ? trunk : undefined,
   };
 }
 
 function parseChallenge(said: JsonRecord | undefined): LinkPeer | undefined {
-  const { version, node, epoch, nonce, local } = said ?? {};
+  const { version, node, epoch, nonce } = said ?? {};
   if (!isVersion(version) || !isNodeIdValue(node) || !isEpoch(epoch)) return undefined;
   if (!isNonce(nonce)) return undefined;
-  return { nodeId: node, epoch, version, localName: isLocalName(local) ? local : undefined };
+  return { nodeId: node, epoch, version, ...parseWays(said) };
 }
 
 function newNonce(): string {

@@ -28,6 +28,7 @@ import type { MeshNode } from './mesh-link.ts';
 import { handOverName } from './mesh-local.ts';
 import { MESH_REFUSALS, type MeshRefusal } from './mesh-refusals.ts';
 import { MeshStream } from './mesh-stream.ts';
+import { MeshTrunks, type MakeTrunk } from './mesh-trunks.ts';
 import type { RecordSocket } from './record-socket.ts';
 
 export interface StreamLimits {
@@ -79,6 +80,7 @@ const ID_BYTES = 16;
 const PROOF_BYTES = 32;
 const PROOF_LABEL = 'halfway mesh stream';
 const HANDED_LABEL = 'halfway mesh hand-over';
+const TRUNK_LABEL = 'halfway mesh trunk';
 
 export interface StreamDeps {
   readonly clock: Clock;
@@ -88,10 +90,17 @@ export interface StreamDeps {
   readonly onFault: (nodeId: string, fault: string) => void;
   /** A stream was opened from here. */
   readonly onOpened: (path: StreamPath) => void;
+  /** Without it streams have a connection each. */
+  readonly makeTrunk: MakeTrunk | undefined;
+  /** What came on a trunk is refused. */
+  readonly onRefused: (reason: MeshRefusal) => void;
 }
 
-/** What a stream goes over: nothing, for the client's connection was handed over; a Unix socket of this machine; TCP. */
-export const STREAM_PATHS = ['handed', 'local', 'tcp'] as const;
+/**
+ * What a stream goes over: nothing, for the client's connection was handed over; a connection that it shares with
+ * others; one of its own, a Unix socket of this machine or TCP.
+ */
+export const STREAM_PATHS = ['handed', 'trunk', 'local', 'tcp'] as const;
 export type StreamPath = (typeof STREAM_PATHS)[number];
 
 /** How long a node whose Unix socket could not be reached is reached by its address alone. */
@@ -104,14 +113,30 @@ export class MeshStreams {
   readonly #open = new Set<MeshStream>();
   /** By node: its Unix socket could not be reached, most likely because it is on another machine. */
   readonly #elsewhere = new Map<string, { readonly name: string; readonly untilMs: number }>();
+  readonly #trunks: MeshTrunks | undefined;
   #isClosed = false;
+  /** Who has it may make a trunk to this process. Told to members over their links. */
+  readonly trunkKey: string | undefined;
+  readonly #trunkId: string;
 
   constructor(deps: StreamDeps) {
     this.#deps = deps;
+    const { keys, makeTrunk } = deps;
+    const isAble = makeTrunk !== undefined && keys.tls === undefined;
+    this.trunkKey = isAble ? newStreamKey() : undefined;
+    this.#trunkId = isAble ? idOf(this.trunkKey ?? '') : '';
+    this.#trunks = isAble
+      ? new MeshTrunks(makeTrunk, (channel, record) => {
+          const reason = this.#acceptChannel(channel, record, PROOF_LABEL);
+          if (reason !== undefined) deps.onRefused(reason);
+        })
+      : undefined;
   }
 
+  /** With a connection of their own, or on a trunk. */
   get openStreams(): number {
-    return this.#open.size;
+    const { count = 0, streams = 0 } = this.#trunks ?? {};
+    return this.#open.size - count + streams;
   }
 
   get expectedStreams(): number {
@@ -177,13 +202,57 @@ export class MeshStreams {
     head: JsonRecord,
     localName?: string,
   ): Promise<MeshStream> {
-    const { keys, limits, nodeId } = this.#deps;
-    if (node === undefined) throw new MeshStreamError('unknown-node');
+    const { stream, path } = await this.#connect(node, {
+      key,
+      label: PROOF_LABEL,
+      head,
+      localName,
+    });
+    this.#deps.onOpened(path);
+    return stream;
+  }
+
+  /**
+   * The same on a trunk, which is made first if there is none. Undefined: it cannot be; `open` it. Rejects with a
+   * MeshStreamError.
+   */
+  async openOnTrunk(
+    node: MeshNode | undefined,
+    key: string,
+    to: { readonly trunkKey: string; readonly localName: string | undefined },
+  ): Promise<Channel | undefined> {
+    if (node === undefined || this.#trunks === undefined) return undefined;
+    this.#checkRoom();
+    const dial = async (): Promise<MeshStream> => {
+      const way = { key: to.trunkKey, label: TRUNK_LABEL, head: {}, localName: to.localName };
+      return (await this.#connect(node, way)).stream;
+    };
+    const record = this.#recordOf(key, PROOF_LABEL, {}, undefined);
+    const channel = await this.#trunks.open(node.nodeId, record, dial);
+    if (channel !== undefined) this.#deps.onOpened('trunk');
+    return channel;
+  }
+
+  #checkRoom(): void {
     if (this.#isClosed) throw new MeshStreamError('closing');
-    if (this.#open.size >= limits.streamsMax) {
+    if (this.openStreams >= this.#deps.limits.streamsMax) {
       throw new MeshStreamError('streams-max', MESH_REFUSALS['streams-max']);
     }
-    const said = encodeJson({ node: nodeId, head });
+  }
+
+  async #connect(
+    node: MeshNode | undefined,
+    way: {
+      readonly key: string;
+      readonly label: string;
+      readonly head: JsonRecord;
+      readonly localName: string | undefined;
+    },
+  ): Promise<{ readonly stream: MeshStream; readonly path: StreamPath }> {
+    if (node === undefined) throw new MeshStreamError('unknown-node');
+    this.#checkRoom();
+    const { key, label, head, localName } = way;
+    const said = encodeJson({ node: this.#deps.nodeId, head });
     if (ID_BYTES + PROOF_BYTES + said.length > STREAM_RECORD_BYTES_MAX) {
       throw new MeshStreamError('head-too-long');
     }
@@ -197,11 +266,15 @@ export class MeshStreams {
       socket.destroy();
       throw new MeshStreamError('closing');
     }
+    socket.write(encodeRecord('stream', this.#recordOf(key, label, head, socket)));
+    return { stream: this.#keep(socket, Buffer.alloc(0), node.nodeId, head), path };
+  }
+
+  #recordOf(key: string, label: string, head: JsonRecord, socket: Socket | undefined): Buffer {
+    const { keys, nodeId } = this.#deps;
     const id = Buffer.from(idOf(key), 'hex');
-    const proof = keys.proof(socket, PROOF_LABEL, key, id, said);
-    socket.write(encodeRecord('stream', Buffer.concat([id, proof, said])));
-    this.#deps.onOpened(path);
-    return this.#keep(socket, Buffer.alloc(0), node.nodeId, head);
+    const said = encodeJson({ node: nodeId, head });
+    return Buffer.concat([id, keys.proof(socket, label, key, id, said), said]);
   }
 
   /**
@@ -214,19 +287,19 @@ export class MeshStreams {
     to: { readonly localName: string; readonly handOver: HandOver },
   ): Promise<boolean> {
     if (this.#isClosed) return false;
-    const { keys, nodeId } = this.#deps;
-    const id = Buffer.from(idOf(key), 'hex');
-    const said = encodeJson({ node: nodeId, head: {} });
-    const proof = keys.proof(undefined, HANDED_LABEL, key, id, said);
-    const name = handOverName(to.localName);
-    const isGiven = await to.handOver.give(channel, name, Buffer.concat([id, proof, said]));
+    const record = this.#recordOf(key, HANDED_LABEL, {}, undefined);
+    const isGiven = await to.handOver.give(channel, handOverName(to.localName), record);
     if (isGiven) this.#deps.onOpened('handed');
     return isGiven;
   }
 
   /** A connection that was given to this process; if it is not expected it has been cut for the reason. */
   acceptHanded(channel: Channel, record: Uint8Array): MeshRefusal | undefined {
-    const admitted = this.#find(record, HANDED_LABEL, undefined);
+    return this.#acceptChannel(channel, record, HANDED_LABEL);
+  }
+
+  #acceptChannel(channel: Channel, record: Uint8Array, label: string): MeshRefusal | undefined {
+    const admitted = this.#find(record, label, undefined);
     if (typeof admitted !== 'string' && admitted.expected.takesHanded) {
       const { expected, node, head } = admitted;
       expected.settle(new HandedStream(node, head, channel));
@@ -239,6 +312,7 @@ export class MeshStreams {
   /** Breaks the streams with a node that is gone for good. Those whose socket was taken are not ours. */
   destroyFor(nodeId: string): void {
     this.#elsewhere.delete(nodeId);
+    this.#trunks?.destroyFor(nodeId);
     for (const stream of this.#open) if (stream.nodeId === nodeId) stream.destroy();
   }
 
@@ -246,6 +320,7 @@ export class MeshStreams {
   close(): void {
     this.#isClosed = true;
     for (const { settle } of this.#expected.values()) settle(new MeshStreamError('closing'));
+    this.#trunks?.close();
     for (const stream of this.#open) stream.destroy();
   }
 
@@ -268,11 +343,24 @@ export class MeshStreams {
   }
 
   #admit(records: RecordSocket, record: MeshRecord): MeshRefusal | undefined {
+    const id = Buffer.from(record.payload.subarray(0, ID_BYTES)).toString('hex');
+    if (this.#trunks !== undefined && id === this.#trunkId)
+      return this.#admitTrunk(records, record);
     const admitted = this.#find(record.payload, PROOF_LABEL, records.socket);
     if (typeof admitted === 'string') return admitted;
     if (this.#open.size >= this.#deps.limits.streamsMax) return 'streams-max';
     const { expected, node, head } = admitted;
     expected.settle(this.#keep(records.socket, records.release(), node, head));
+    return undefined;
+  }
+
+  /** A trunk played back is of no use: whatever is opened on it needs a key of its own. */
+  #admitTrunk(records: RecordSocket, record: MeshRecord): MeshRefusal | undefined {
+    if (this.#isClosed) return 'closing';
+    const said = this.#verified(record.payload, TRUNK_LABEL, this.trunkKey ?? '', records.socket);
+    if (typeof said === 'string') return said;
+    const stream = this.#keep(records.socket, records.release(), said.node, said.head);
+    this.#trunks?.take(stream);
     return undefined;
   }
 
@@ -285,18 +373,29 @@ export class MeshStreams {
     | { readonly expected: Expected; readonly node: string; readonly head: JsonRecord }
     | MeshRefusal {
     if (this.#isClosed) return 'closing';
+    const id = Buffer.from(payload.subarray(0, ID_BYTES)).toString('hex');
+    const expected = this.#expected.get(id);
+    if (expected === undefined) return 'stream-unknown';
+    const said = this.#verified(payload, label, expected.key, socket);
+    if (typeof said === 'string') return said;
+    if (said.node !== (expected.from ?? said.node)) return 'wrong-node';
+    return { expected, ...said };
+  }
+
+  /** What a record says that was made with `key` by a member; the right one may still come when it was not. */
+  #verified(
+    payload: Uint8Array,
+    label: string,
+    key: string,
+    socket: Socket | undefined,
+  ): { readonly node: string; readonly head: JsonRecord } | MeshRefusal {
     const id = payload.subarray(0, ID_BYTES);
     const proof = payload.subarray(ID_BYTES, ID_BYTES + PROOF_BYTES);
     const said = payload.subarray(ID_BYTES + PROOF_BYTES);
-    const expected = this.#expected.get(Buffer.from(id).toString('hex'));
-    if (expected === undefined) return 'stream-unknown';
-    const due = this.#deps.keys.proof(socket, label, expected.key, id, said);
-    // The right one may still come: somebody who guesses must not spoil it.
+    const due = this.#deps.keys.proof(socket, label, key, id, said);
     if (!isSameProof(proof, due)) return 'stream-forged';
     const { node, head } = parseJsonRecord(said) ?? {};
-    if (typeof node !== 'string' || !isJsonRecord(head)) return 'malformed';
-    if (node !== (expected.from ?? node)) return 'wrong-node';
-    return { expected, node, head };
+    return typeof node === 'string' && isJsonRecord(head) ? { node, head } : 'malformed';
   }
 
   #keep(socket: Socket, rest: Buffer, nodeId: string, head: JsonRecord): MeshStream {

@@ -8,6 +8,7 @@ import type { ListenerDirectory, NodeRecord } from './listener-directory.ts';
 import type { MeshCredentials } from './mesh-credentials.ts';
 import { Mesh } from './mesh.ts';
 import type { MeshStream } from './mesh-stream.ts';
+import type { MakeTrunk } from './mesh-trunks.ts';
 import { RelayNode } from './relay-node.ts';
 import { UnlinkedNodes } from './unlinked-nodes.ts';
 
@@ -24,6 +25,7 @@ export interface ClusterOptions {
     /** Whether streams to nodes of this machine may pass by the mesh port, over Unix sockets. */
     readonly local: boolean;
     readonly handOver: HandOver | undefined;
+    readonly makeTrunk: MakeTrunk | undefined;
   };
 }
 
@@ -115,6 +117,7 @@ export async function openCluster(
       credentials: options.mesh.credentials,
       local: options.mesh.local,
       handOver: options.mesh.handOver,
+      makeTrunk: options.mesh.makeTrunk,
     },
   );
   const listeners = new Set<() => void>();

@@ -21,6 +21,9 @@ const COURSES: readonly Course[] = [
   { kinds: ['raw', 'websocket'], listenOn: 'tcp' },
   { kinds: ['websocket', 'raw'], listenOn: 'tcp' },
   { kinds: ['raw', 'raw'], listenOn: 'tcp' },
+  { kinds: ['stream', 'websocket'], listenOn: 'tcp' },
+  { kinds: ['websocket', 'stream'], listenOn: 'tcp' },
+  { kinds: ['stream', 'stream'], listenOn: 'tcp' },
 ];
 
 /** What a splice means: data-plane.md. Between clients, and where one or both ends are other nodes. */
@@ -36,8 +39,7 @@ describe.each(COURSES)('splice() $kinds on $listenOn', ({ kinds, listenOn }) => 
     await relay[Symbol.asyncDispose]();
   });
   const pair = (): Promise<TestPair> => relay.pair({ kinds });
-  const parkA = (): ReturnType<NativeRelay['adopt']> =>
-    kinds[0] === 'raw' ? relay.adopt() : relay.park();
+  const parkA = (): ReturnType<NativeRelay['adopt']> => relay.of(kinds[0]);
 
   test('passes text and binary both ways, and counts them', async () => {
     const { a, b, counters, ended } = await pair();
