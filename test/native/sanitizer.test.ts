@@ -10,12 +10,14 @@ const NAMES = [
   'churn',
   'delivered',
   'flow',
+  'hand-over',
   'plane',
   'protocol-errors',
   'raw',
   'soak',
   'splice',
   'transform',
+  'trunk',
 ];
 const SUITE = NAMES.map(name => `test/native/${name}.test.ts`);
 
