@@ -102,10 +102,14 @@ describe('handOver() and takeOvers()', () => {
     relay.splice(leg, partner.leg);
     expect(relay.plane.handOver(leg, door.name, record)).toBe('refused');
     expect((await partner.client.next())?.payload.length).toBeGreaterThan(0);
+  });
+
+  test('refuses a Unix socket: its other end, a TLS terminator, stays here', async () => {
+    using door = take();
     await using unix = await startNativeRelay('unix');
     const behindTls = await unix.park();
     await relay.settled();
-    expect(relay.plane.handOver(behindTls.leg, door.name, record)).toBe('refused');
+    expect(relay.plane.handOver(behindTls.leg, door.name, Buffer.from('x'))).toBe('refused');
     behindTls.client.reset();
     await until('it is gone', () => relay.plane.legStats(behindTls.leg) === undefined);
   });

@@ -144,7 +144,9 @@ test('workers share port and work, pairs cross them, numbers add up; a drain end
   expect(await relay.metric(success)).toBe(SENDERS);
   expect(await relay.metric(`halfway_active_listeners{${hyco}}`)).toBe(LISTENERS);
   expect(await relay.metric('halfway_rendezvous_duration_seconds_count')).toBe(SENDERS);
-  expect(await relay.metric('halfway_mesh_hops_total')).toBeGreaterThan(0);
+  // Workers share a machine: what crosses them is handed over, and no hop is left.
+  expect(await relay.metric('halfway_mesh_stream_paths_total{path="handed"}')).toBeGreaterThan(0);
+  expect(await relay.metric('halfway_mesh_hops_total')).toBe(0);
   expect(await relay.metric('halfway_cluster_listeners{where="here"}')).toBe(LISTENERS);
   expect(await relay.metric('halfway_workers{state="ready"}')).toBe(2);
   expect(await relay.metric('halfway_ready')).toBe(1);
