@@ -42,6 +42,24 @@ describe('handOver() and takeOvers()', () => {
     return parked;
   }
 
+  /** Connections given, some of them to nobody; nothing of it is left. */
+  async function giveSome(): Promise<void> {
+    const door = take();
+    for (let i = 0; i < 5; i += 1) {
+      const { client, leg } = await park();
+      expect(relay.plane.handOver(leg, door.name, Buffer.from('x'))).toBe('given');
+      const { leg: here } = await door.taken.next();
+      relay.plane.destroy(here);
+      await client.nextEnd();
+      client.reset();
+    }
+    const { leg } = await park();
+    expect(relay.plane.handOver(leg, door.name, Buffer.from('x'))).toBe('given');
+    // Nobody looks any more: the kernel closes what was on its way.
+    door[Symbol.dispose]();
+    await relay.cutAll();
+  }
+
   test('a client goes on where it was given to, and notices nothing', async () => {
     using door = take();
     const { client, leg } = await park();
@@ -145,25 +163,9 @@ describe('handOver() and takeOvers()', () => {
   });
 
   test('leaves no descriptor behind, whether the connection is taken or not', async () => {
-    const round = async (): Promise<void> => {
-      const door = take();
-      for (let i = 0; i < 5; i += 1) {
-        const { client, leg } = await park();
-        expect(relay.plane.handOver(leg, door.name, Buffer.from('x'))).toBe('given');
-        const { leg: here } = await door.taken.next();
-        relay.plane.destroy(here);
-        await client.nextEnd();
-        client.reset();
-      }
-      const { leg } = await park();
-      expect(relay.plane.handOver(leg, door.name, Buffer.from('x'))).toBe('given');
-      // Nobody looks any more: the kernel closes what was on its way.
-      door[Symbol.dispose]();
-      await relay.cutAll();
-    };
-    await round();
+    await giveSome();
     const before = readdirSync('/proc/self/fd').length;
-    for (let i = 0; i < 5; i += 1) await round();
+    for (let i = 0; i < 5; i += 1) await giveSome();
     await until('as many as before', () => readdirSync('/proc/self/fd').length <= before);
   });
 });

@@ -57,6 +57,8 @@ export interface MeshNodeOptions {
   readonly credentials?: MeshOptions['credentials'];
   readonly limits?: Partial<MeshLimits>;
   readonly versions?: MeshOptions['versions'];
+  /** Each as the mesh takes it; without them streams have a TCP connection each. */
+  readonly ways?: Pick<MeshOptions, 'local' | 'handOver' | 'makeTrunk'>;
   /** Instead of being put into `heard`. */
   readonly onMessage?: (heard: Heard) => void;
 }
@@ -110,6 +112,7 @@ export class TestMeshNode implements AsyncDisposable {
         credentials: options.credentials ?? { secret: TEST_SECRET },
         limits: { ...QUICK_LIMITS, ...options.limits },
         ...(options.versions === undefined ? {} : { versions: options.versions }),
+        ...options.ways,
       },
     );
   }
