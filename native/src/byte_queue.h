@@ -7,10 +7,10 @@
 
 namespace halfway {
 
-/** Bytes that wait, in one piece. Holds no memory while it is empty. */
+/** Bytes that wait, in one piece. Holds no memory while it is empty, or as much as it is told it may keep. */
 class ByteQueue {
 public:
-  ByteQueue() = default;
+  explicit ByteQueue(size_t keptBytesMax = 0) : keptBytesMax_(keptBytesMax) {}
   ByteQueue(const ByteQueue &) = delete;
   ByteQueue &operator=(const ByteQueue &) = delete;
   ~ByteQueue() { free(data_); }
@@ -32,9 +32,11 @@ public:
   }
 
   void clear() {
+    begin_ = end_ = 0;
+    if (capacity_ <= keptBytesMax_) return;
     free(data_);
     data_ = nullptr;
-    begin_ = end_ = capacity_ = 0;
+    capacity_ = 0;
   }
 
 private:
@@ -42,6 +44,7 @@ private:
   size_t begin_ = 0;
   size_t end_ = 0;
   size_t capacity_ = 0;
+  size_t keptBytesMax_;
 
   void make_room(size_t length) {
     const size_t used = size();

@@ -46,7 +46,7 @@ constexpr size_t kTrunkCopyBytesMax = 24 * 1024;
  * How much is received at once: small frames many at a time, a longer one by itself, so that it is sent on while it is
  * in the cache and by one write. uSockets would receive 512 KiB and cut frames wherever that ends; hence no socket of its.
  */
-constexpr size_t kTrunkReceiveBytesMax = 128 * 1024;
+constexpr size_t kTrunkReceiveBytesMax = 256 * 1024;
 constexpr size_t kTrunkLongFrameBytes = 24 * 1024;
 /** So much in one event; then others have their turn. */
 constexpr size_t kTrunkTurnBytesMax = 512 * 1024;
@@ -61,7 +61,7 @@ struct Trunk {
   std::unordered_map<uint32_t, Leg *> legs;
 
   // Sending.
-  ByteQueue out;
+  ByteQueue out{2 * kTrunkGatherBytes};
   std::vector<uint32_t> waiting; // streams that found no room
   bool isBlocked = false;        // waits for writable
   bool isHolding = false;        // TCP keeps an unfinished segment, for more is to come
@@ -75,7 +75,7 @@ struct Trunk {
   uint32_t stream = 0;
   TrunkFrame type = TrunkFrame::data;
   uint32_t remaining = 0;
-  ByteQueue record; // payload of `open` and `credit`, collected
+  ByteQueue record{64}; // payload of `open` and `credit`, collected
 };
 
 } // namespace halfway

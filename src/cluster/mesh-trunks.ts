@@ -18,17 +18,25 @@ export type MakeTrunk = (
   },
 ) => Trunk | undefined;
 
-/** The trunks from and to this node: one to each node that a stream was opened to, made with the first of them. */
+/**
+ * Streams to a node are dealt out to so many trunks. Few, that each write carries much; not one, for what the network
+ * loses holds up a whole trunk, and the kernel gives a connection only so much of buffers.
+ */
+export const TRUNKS_PER_NODE = 4;
+
+/** The trunks from and to this node: some to each node that streams were opened to, each made with its first stream. */
 export class MeshTrunks {
   readonly #make: MakeTrunk;
-  readonly #opened: (channel: Channel, record: Uint8Array) => void;
+  readonly #told: (channel: Channel, record: Uint8Array) => void;
+  /** By node, and their place. */
   readonly #out = new Map<string, Promise<Trunk | undefined>>();
+  #opened = 0;
   readonly #all = new Map<Trunk, string>();
 
   /** `opened`: another node has opened a stream on one of its trunks. */
   constructor(make: MakeTrunk, opened: (channel: Channel, record: Uint8Array) => void) {
     this.#make = make;
-    this.#opened = opened;
+    this.#told = opened;
   }
 
   /** Connections that are trunks. */
@@ -50,7 +58,8 @@ export class MeshTrunks {
     record: Uint8Array,
     dial: () => Promise<MeshStream>,
   ): Promise<Channel | undefined> {
-    const trunk = await this.#trunkTo(nodeId, dial);
+    this.#opened += 1;
+    const trunk = await this.#trunkAt(`${nodeId} ${this.#opened % TRUNKS_PER_NODE}`, dial);
     return trunk?.open(record);
   }
 
@@ -67,11 +76,11 @@ export class MeshTrunks {
     for (const trunk of this.#all.keys()) trunk.destroy();
   }
 
-  #trunkTo(nodeId: string, dial: () => Promise<MeshStream>): Promise<Trunk | undefined> {
-    const known = this.#out.get(nodeId);
+  #trunkAt(place: string, dial: () => Promise<MeshStream>): Promise<Trunk | undefined> {
+    const known = this.#out.get(place);
     if (known !== undefined) return known;
     const forget = (): void => {
-      if (this.#out.get(nodeId) === made) this.#out.delete(nodeId);
+      if (this.#out.get(place) === made) this.#out.delete(place);
     };
     const make = async (): Promise<Trunk | undefined> => {
       try {
@@ -84,13 +93,13 @@ export class MeshTrunks {
       }
     };
     const made = make();
-    this.#out.set(nodeId, made);
+    this.#out.set(place, made);
     return made;
   }
 
   #keep(stream: MeshStream, side: 'opens' | 'takes', onGone: () => void): Trunk | undefined {
     const trunk: Trunk | undefined = this.#make(stream, side, {
-      opened: this.#opened,
+      opened: this.#told,
       gone: () => {
         onGone();
         if (trunk !== undefined) this.#all.delete(trunk);

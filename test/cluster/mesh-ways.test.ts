@@ -6,7 +6,7 @@ import { MeshKeys } from '../../src/cluster/mesh-credentials.ts';
 import { newLocalName } from '../../src/cluster/mesh-local.ts';
 import { MESH_DEFAULTS } from '../../src/cluster/mesh-options.ts';
 import { MeshStreams, newStreamKey, type StreamPath } from '../../src/cluster/mesh-streams.ts';
-import type { MakeTrunk } from '../../src/cluster/mesh-trunks.ts';
+import { TRUNKS_PER_NODE, type MakeTrunk } from '../../src/cluster/mesh-trunks.ts';
 import type { Channel } from '../../src/relay/ports.ts';
 import { ChannelRecord } from '../conformance/channel.ts';
 import { MemoryChannel } from '../support/memory-channel.ts';
@@ -238,15 +238,15 @@ async function startTrunks() {
 }
 
 describe('openOnTrunk()', () => {
-  test('streams to one node share a connection', async () => {
+  test('streams to one node share some connections', async () => {
     await using it = await startTrunks();
-    const streams = await Promise.all(Array.from({ length: 5 }, () => it.open()));
+    const streams = await Promise.all(Array.from({ length: 9 }, () => it.open()));
     for (const one of streams) expect(one).toMatchObject({ nodeId: 'a', head: {} });
-    // One, seen from both ends.
-    expect(it.made.length).toBe(2);
-    expect(pathsOf(it.a)).toEqual(Array.from({ length: 5 }, () => 'trunk'));
-    expect(it.a.mesh.stats().openStreams).toBe(5);
-    expect(it.b.mesh.stats().openStreams).toBe(5);
+    // Seen from both ends.
+    expect(it.made.length).toBe(2 * TRUNKS_PER_NODE);
+    expect(pathsOf(it.a)).toEqual(Array.from({ length: 9 }, () => 'trunk'));
+    expect(it.a.mesh.stats().openStreams).toBe(9);
+    expect(it.b.mesh.stats().openStreams).toBe(9);
   });
 
   test('one that was lost is made anew', async () => {
