@@ -1,5 +1,5 @@
 import { MESH_REFUSALS } from './mesh-refusals.ts';
-import { STREAM_PATHS } from './mesh-streams.ts';
+import { STREAM_PATHS } from './stream-dial.ts';
 import { WIRE_ENDS } from './mesh-wire.ts';
 
 /** Why a handshake came to nothing. */

@@ -1,35 +1,29 @@
-// Streams: one connection for each rendezvous that crosses nodes, over a Unix socket where both are on one
-// machine and over TCP elsewhere. The node that expects it draws a
-// key and gives it to the other over their link; the other opens the stream with its first bytes, and
-// goes on with raw frames at once:
-//
-//     stream record: id (16 bytes) | proof (32 bytes) | JSON: node, head
-//
-// The id is a hash of the key, so that the key itself never travels on the stream; the proof is over key,
-// node and head. Nothing is answered: a stream that is refused is cut.
-import { createHash, randomBytes } from 'node:crypto';
+// Streams: one for each rendezvous that crosses nodes. The node that expects it draws a key and gives it to the other
+// over their link; the other opens the stream by a record that proves the key (stream-records.ts), and goes on with raw
+// frames at once. Nothing is answered: a stream that is refused is cut. A stream goes over a connection of its own, or
+// shares a trunk; between nodes of one machine the client's connection is given in its place, with the same record.
 import type { Socket } from 'node:net';
 import { assert } from '../base/assert.ts';
 import type { CancelTimer, Clock } from '../base/clock.ts';
-import {
-  encodeJson,
-  encodeRecord,
-  parseJsonRecord,
-  isJsonRecord,
-  STREAM_RECORD_BYTES_MAX,
-  type JsonRecord,
-  type MeshRecord,
-} from '../protocol/mesh-frames.ts';
+import { encodeRecord, type JsonRecord, type MeshRecord } from '../protocol/mesh-frames.ts';
 import type { Channel } from '../relay/ports.ts';
 import { HandedStream, type HandOver } from './handed-stream.ts';
-import { isSameProof, type MeshKeys } from './mesh-credentials.ts';
-import { dialLocal, dialMesh, type Dialled } from './mesh-dial.ts';
+import type { MeshKeys } from './mesh-credentials.ts';
 import type { MeshNode } from './mesh-link.ts';
 import { handOverName } from './mesh-local.ts';
 import { MESH_REFUSALS, type MeshRefusal } from './mesh-refusals.ts';
 import { MeshStream } from './mesh-stream.ts';
 import { MeshTrunks, type MakeTrunk } from './mesh-trunks.ts';
 import type { RecordSocket } from './record-socket.ts';
+import { StreamDial, type StreamPath } from './stream-dial.ts';
+import {
+  idIn,
+  newStreamKey,
+  proofIn,
+  streamIdOf,
+  StreamRecords,
+  type Purpose,
+} from './stream-records.ts';
 
 export interface StreamLimits {
   readonly connectTimeoutMs: number;
@@ -75,12 +69,8 @@ export interface Expectation {
 }
 
 const KEY = /^[0-9a-f]{32}$/;
-const KEY_BYTES = 16;
-const ID_BYTES = 16;
-const PROOF_BYTES = 32;
-const PROOF_LABEL = 'halfway mesh stream';
-const HANDED_LABEL = 'halfway mesh hand-over';
-const TRUNK_LABEL = 'halfway mesh trunk';
+/** Trunks are few: who makes more than this has reasons of its own. Beyond it the oldest are forgotten. */
+const TRUNK_PROOFS_MAX = 10_000;
 
 export interface StreamDeps {
   readonly clock: Clock;
@@ -96,38 +86,32 @@ export interface StreamDeps {
   readonly onRefused: (reason: MeshRefusal) => void;
 }
 
-/**
- * What a stream goes over: nothing, for the client's connection was handed over; a connection that it shares with
- * others; one of its own, a Unix socket of this machine or TCP.
- */
-export const STREAM_PATHS = ['handed', 'trunk', 'local', 'tcp'] as const;
-export type StreamPath = (typeof STREAM_PATHS)[number];
-
-/** How long a node whose Unix socket could not be reached is reached by its address alone. */
-const LOCAL_RETRY_MS = 10_000;
-
 /** Opens streams to other nodes, and matches those that come in with who expects them. */
 export class MeshStreams {
   readonly #deps: StreamDeps;
   readonly #expected = new Map<string, Expected>();
   readonly #open = new Set<MeshStream>();
-  /** By node: its Unix socket could not be reached, most likely because it is on another machine. */
-  readonly #elsewhere = new Map<string, { readonly name: string; readonly untilMs: number }>();
+  readonly #records: StreamRecords;
+  readonly #dial: StreamDial;
   readonly #trunks: MeshTrunks | undefined;
   #isClosed = false;
   /** Who has it may make a trunk to this process. Told to members over their links. */
   readonly trunkKey: string | undefined;
   readonly #trunkId: string;
+  /** Of trunks that were made to this process: each is good once. */
+  readonly #trunkProofs = new Set<string>();
 
   constructor(deps: StreamDeps) {
     this.#deps = deps;
-    const { keys, makeTrunk } = deps;
+    const { clock, keys, limits, makeTrunk, nodeId } = deps;
+    this.#records = new StreamRecords(keys, nodeId);
+    this.#dial = new StreamDial({ clock, keys, timeoutMs: limits.connectTimeoutMs });
     const isAble = makeTrunk !== undefined && keys.tls === undefined;
     this.trunkKey = isAble ? newStreamKey() : undefined;
-    this.#trunkId = isAble ? idOf(this.trunkKey ?? '') : '';
+    this.#trunkId = isAble ? streamIdOf(this.trunkKey ?? '') : '';
     this.#trunks = isAble
       ? new MeshTrunks(makeTrunk, (channel, record) => {
-          const reason = this.#acceptChannel(channel, record, PROOF_LABEL);
+          const reason = this.#acceptChannel(channel, record, 'stream');
           if (reason !== undefined) deps.onRefused(reason);
         })
       : undefined;
@@ -163,7 +147,7 @@ export class MeshStreams {
     if (!KEY.test(key)) throw new Error('A stream key must be 32 lower-case hex digits');
     const { clock, limits } = this.#deps;
     return new Promise((resolve, reject) => {
-      const id = idOf(key);
+      const id = streamIdOf(key);
       let cancel: CancelTimer | undefined;
       const abort = (): void => settle(new MeshStreamError('aborted'));
       const settle: Expected['settle'] = outcome => {
@@ -204,7 +188,7 @@ export class MeshStreams {
   ): Promise<MeshStream> {
     const { stream, path } = await this.#connect(node, {
       key,
-      label: PROOF_LABEL,
+      purpose: 'stream',
       head,
       localName,
     });
@@ -224,10 +208,13 @@ export class MeshStreams {
     if (node === undefined || this.#trunks === undefined) return undefined;
     this.#checkRoom();
     const dial = async (): Promise<MeshStream> => {
-      const way = { key: to.trunkKey, label: TRUNK_LABEL, head: {}, localName: to.localName };
+      // Without a nonce all its records would be one, and one that is played back as good as the first.
+      const head = { nonce: newStreamKey() };
+      const { trunkKey: trunk, localName } = to;
+      const way = { key: trunk, purpose: 'trunk', head, localName } as const;
       return (await this.#connect(node, way)).stream;
     };
-    const record = this.#recordOf(key, PROOF_LABEL, {}, undefined);
+    const record = this.#records.make(key, 'stream', {}, undefined);
     const channel = await this.#trunks.open(node.nodeId, record, dial);
     if (channel !== undefined) this.#deps.onOpened('trunk');
     return channel;
@@ -244,19 +231,16 @@ export class MeshStreams {
     node: MeshNode | undefined,
     way: {
       readonly key: string;
-      readonly label: string;
+      readonly purpose: Purpose;
       readonly head: JsonRecord;
       readonly localName: string | undefined;
     },
   ): Promise<{ readonly stream: MeshStream; readonly path: StreamPath }> {
     if (node === undefined) throw new MeshStreamError('unknown-node');
     this.#checkRoom();
-    const { key, label, head, localName } = way;
-    const said = encodeJson({ node: this.#deps.nodeId, head });
-    if (ID_BYTES + PROOF_BYTES + said.length > STREAM_RECORD_BYTES_MAX) {
-      throw new MeshStreamError('head-too-long');
-    }
-    const { path, ...dialled } = await this.#dial(node, localName);
+    const { key, purpose, head, localName } = way;
+    if (!this.#records.fits(head)) throw new MeshStreamError('head-too-long');
+    const { path, ...dialled } = await this.#dial.dial(node, localName);
     if ('ended' in dialled) {
       const { reason, detail } = dialled.ended;
       throw new MeshStreamError('unreachable', `${node.meshAddress}: ${detail ?? reason}`);
@@ -266,15 +250,8 @@ export class MeshStreams {
       socket.destroy();
       throw new MeshStreamError('closing');
     }
-    socket.write(encodeRecord('stream', this.#recordOf(key, label, head, socket)));
+    socket.write(encodeRecord('stream', this.#records.make(key, purpose, head, socket)));
     return { stream: this.#keep(socket, Buffer.alloc(0), node.nodeId, head), path };
-  }
-
-  #recordOf(key: string, label: string, head: JsonRecord, socket: Socket | undefined): Buffer {
-    const { keys, nodeId } = this.#deps;
-    const id = Buffer.from(idOf(key), 'hex');
-    const said = encodeJson({ node: nodeId, head });
-    return Buffer.concat([id, keys.proof(socket, label, key, id, said), said]);
   }
 
   /**
@@ -287,7 +264,7 @@ export class MeshStreams {
     to: { readonly localName: string; readonly handOver: HandOver },
   ): Promise<boolean> {
     if (this.#isClosed) return false;
-    const record = this.#recordOf(key, HANDED_LABEL, {}, undefined);
+    const record = this.#records.make(key, 'handOver', {}, undefined);
     const isGiven = await to.handOver.give(channel, handOverName(to.localName), record);
     if (isGiven) this.#deps.onOpened('handed');
     return isGiven;
@@ -295,11 +272,11 @@ export class MeshStreams {
 
   /** A connection that was given to this process; if it is not expected it has been cut for the reason. */
   acceptHanded(channel: Channel, record: Uint8Array): MeshRefusal | undefined {
-    return this.#acceptChannel(channel, record, HANDED_LABEL);
+    return this.#acceptChannel(channel, record, 'handOver');
   }
 
-  #acceptChannel(channel: Channel, record: Uint8Array, label: string): MeshRefusal | undefined {
-    const admitted = this.#find(record, label, undefined);
+  #acceptChannel(channel: Channel, record: Uint8Array, purpose: Purpose): MeshRefusal | undefined {
+    const admitted = this.#find(record, purpose, undefined);
     if (typeof admitted !== 'string' && admitted.expected.takesHanded) {
       const { expected, node, head } = admitted;
       expected.settle(new HandedStream(node, head, channel));
@@ -311,7 +288,7 @@ export class MeshStreams {
 
   /** Breaks the streams with a node that is gone for good. Those whose socket was taken are not ours. */
   destroyFor(nodeId: string): void {
-    this.#elsewhere.delete(nodeId);
+    this.#dial.forget(nodeId);
     this.#trunks?.destroyFor(nodeId);
     for (const stream of this.#open) if (stream.nodeId === nodeId) stream.destroy();
   }
@@ -324,29 +301,11 @@ export class MeshStreams {
     for (const stream of this.#open) stream.destroy();
   }
 
-  /** By its Unix socket where that can be reached, else by its address. */
-  async #dial(
-    node: MeshNode,
-    localName: string | undefined,
-  ): Promise<Dialled & { readonly path: StreamPath }> {
-    const { clock, keys, limits } = this.#deps;
-    const options = { clock, keys, timeoutMs: limits.connectTimeoutMs };
-    const elsewhere = this.#elsewhere.get(node.nodeId);
-    const isElsewhere = elsewhere?.name === localName && clock.nowMs() < (elsewhere?.untilMs ?? 0);
-    if (localName !== undefined && !isElsewhere) {
-      const dialled = await dialLocal(localName, options);
-      if ('socket' in dialled) return { ...dialled, path: 'local' };
-      const untilMs = clock.nowMs() + LOCAL_RETRY_MS;
-      this.#elsewhere.set(node.nodeId, { name: localName, untilMs });
-    }
-    return { ...(await dialMesh(node.meshAddress, options)), path: 'tcp' };
-  }
-
   #admit(records: RecordSocket, record: MeshRecord): MeshRefusal | undefined {
-    const id = Buffer.from(record.payload.subarray(0, ID_BYTES)).toString('hex');
-    if (this.#trunks !== undefined && id === this.#trunkId)
-      return this.#admitTrunk(records, record);
-    const admitted = this.#find(record.payload, PROOF_LABEL, records.socket);
+    if (this.#trunks !== undefined && idIn(record.payload) === this.#trunkId) {
+      return this.#admitTrunk(records, record.payload);
+    }
+    const admitted = this.#find(record.payload, 'stream', records.socket);
     if (typeof admitted === 'string') return admitted;
     if (this.#open.size >= this.#deps.limits.streamsMax) return 'streams-max';
     const { expected, node, head } = admitted;
@@ -354,11 +313,17 @@ export class MeshStreams {
     return undefined;
   }
 
-  /** A trunk played back is of no use: whatever is opened on it needs a key of its own. */
-  #admitTrunk(records: RecordSocket, record: MeshRecord): MeshRefusal | undefined {
+  #admitTrunk(records: RecordSocket, record: Uint8Array): MeshRefusal | undefined {
     if (this.#isClosed) return 'closing';
-    const said = this.#verified(record.payload, TRUNK_LABEL, this.trunkKey ?? '', records.socket);
+    const said = this.#records.read(record, 'trunk', this.trunkKey ?? '', records.socket);
     if (typeof said === 'string') return said;
+    const proof = proofIn(record);
+    if (this.#trunkProofs.has(proof)) return 'stream-unknown';
+    this.#trunkProofs.add(proof);
+    const [oldest] = this.#trunkProofs;
+    if (oldest !== undefined && this.#trunkProofs.size > TRUNK_PROOFS_MAX) {
+      this.#trunkProofs.delete(oldest);
+    }
     const stream = this.#keep(records.socket, records.release(), said.node, said.head);
     this.#trunks?.take(stream);
     return undefined;
@@ -366,36 +331,19 @@ export class MeshStreams {
 
   /** Who expects what comes with this record, and what it says; or why it is refused. */
   #find(
-    payload: Uint8Array,
-    label: string,
+    record: Uint8Array,
+    purpose: Purpose,
     socket: Socket | undefined,
   ):
     | { readonly expected: Expected; readonly node: string; readonly head: JsonRecord }
     | MeshRefusal {
     if (this.#isClosed) return 'closing';
-    const id = Buffer.from(payload.subarray(0, ID_BYTES)).toString('hex');
-    const expected = this.#expected.get(id);
+    const expected = this.#expected.get(idIn(record));
     if (expected === undefined) return 'stream-unknown';
-    const said = this.#verified(payload, label, expected.key, socket);
+    const said = this.#records.read(record, purpose, expected.key, socket);
     if (typeof said === 'string') return said;
     if (said.node !== (expected.from ?? said.node)) return 'wrong-node';
     return { expected, ...said };
-  }
-
-  /** What a record says that was made with `key` by a member; the right one may still come when it was not. */
-  #verified(
-    payload: Uint8Array,
-    label: string,
-    key: string,
-    socket: Socket | undefined,
-  ): { readonly node: string; readonly head: JsonRecord } | MeshRefusal {
-    const id = payload.subarray(0, ID_BYTES);
-    const proof = payload.subarray(ID_BYTES, ID_BYTES + PROOF_BYTES);
-    const said = payload.subarray(ID_BYTES + PROOF_BYTES);
-    const due = this.#deps.keys.proof(socket, label, key, id, said);
-    if (!isSameProof(proof, due)) return 'stream-forged';
-    const { node, head } = parseJsonRecord(said) ?? {};
-    return typeof node === 'string' && isJsonRecord(head) ? { node, head } : 'malformed';
   }
 
   #keep(socket: Socket, rest: Buffer, nodeId: string, head: JsonRecord): MeshStream {
@@ -410,16 +358,4 @@ export class MeshStreams {
     this.#open.add(stream);
     return stream;
   }
-}
-
-/** A key for one stream. A secret: not for logs. */
-export function newStreamKey(): string {
-  return randomBytes(KEY_BYTES).toString('hex');
-}
-
-function idOf(key: string): string {
-  return createHash('sha256')
-    .update(key)
-    .digest('hex')
-    .slice(0, ID_BYTES * 2);
 }

@@ -33,7 +33,7 @@ import type {
 import type { Mesh } from './mesh.ts';
 import type { Answer } from './mesh-wire.ts';
 import type { MeshStream } from './mesh-stream.ts';
-import { newStreamKey } from './mesh-streams.ts';
+import { newStreamKey } from './stream-records.ts';
 import { RemoteListener } from './remote-listener.ts';
 
 /** How long a node waits for what it asked another one: a round trip, with room for a slow moment. */

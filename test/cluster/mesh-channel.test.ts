@@ -2,7 +2,7 @@ import { once } from 'node:events';
 import { connect, createServer, type Socket } from 'node:net';
 import { describe, expect, test } from 'vitest';
 import { MeshChannel } from '../../src/cluster/mesh-channel.ts';
-import { newStreamKey } from '../../src/cluster/mesh-streams.ts';
+import { newStreamKey } from '../../src/cluster/stream-records.ts';
 import { encodeClosePayload, encodeFrame, OPCODES } from '../../src/protocol/frames.ts';
 import {
   ChannelRecord,

@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import { MESH_METRICS } from '../../src/cluster/mesh-metrics.ts';
-import { newStreamKey } from '../../src/cluster/mesh-streams.ts';
+import { newStreamKey } from '../../src/cluster/stream-records.ts';
 import { createMetrics } from '../../src/observability/metrics.ts';
 import { startMeshNode, startPair } from '../support/mesh-node.ts';
 

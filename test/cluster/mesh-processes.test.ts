@@ -2,7 +2,7 @@ import { fork, spawn, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
-import { newStreamKey } from '../../src/cluster/mesh-streams.ts';
+import { newStreamKey } from '../../src/cluster/stream-records.ts';
 import { meshMessage } from '../../src/protocol/mesh-messages.ts';
 import { FrameParser } from '../../src/protocol/frames.ts';
 import { OPCODE } from '../../src/relay/ports.ts';

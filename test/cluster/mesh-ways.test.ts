@@ -5,7 +5,9 @@ import { HandedStream, type HandOver } from '../../src/cluster/handed-stream.ts'
 import { MeshKeys } from '../../src/cluster/mesh-credentials.ts';
 import { newLocalName } from '../../src/cluster/mesh-local.ts';
 import { MESH_DEFAULTS } from '../../src/cluster/mesh-options.ts';
-import { MeshStreams, newStreamKey, type StreamPath } from '../../src/cluster/mesh-streams.ts';
+import { MeshStreams } from '../../src/cluster/mesh-streams.ts';
+import { type StreamPath } from '../../src/cluster/stream-dial.ts';
+import { newStreamKey } from '../../src/cluster/stream-records.ts';
 import { TRUNKS_PER_NODE, type MakeTrunk } from '../../src/cluster/mesh-trunks.ts';
 import type { Channel } from '../../src/relay/ports.ts';
 import { ChannelRecord } from '../conformance/channel.ts';
@@ -284,6 +286,7 @@ describe('openOnTrunk()', () => {
     socket.on('error', () => {});
     socket.write(replay);
     await pair.b.logged('MeshConnectionRefused', 'stream-unknown');
+    expect(made.length).toBe(2);
     socket.destroy();
   });
 
