@@ -49,7 +49,7 @@ export async function joinCluster(
           credentials: meshCredentials(config),
           local: config.meshLocal === 'on',
           handOver: parts.dataPlane.handOver,
-          makeTrunk: parts.dataPlane.trunk,
+          makeTrunk: config.meshTrunks === 'on' ? parts.dataPlane.trunk : undefined,
         },
       },
       {

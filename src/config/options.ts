@@ -188,6 +188,13 @@ export const OPTIONS = {
     group: 'Cluster',
     help: 'on: streams between nodes that share a machine go over a Unix socket; off: through the mesh address, always.',
   },
+  meshTrunks: {
+    placeholder: 'WHICH',
+    default: 'off',
+    parse: oneOf('on', 'off'),
+    group: 'Cluster',
+    help: 'on: WebSockets between two nodes share a few connections, which is cheaper for small messages; off: each has its own.',
+  },
   nodeUrl: {
     placeholder: 'URL',
     default: undefined,

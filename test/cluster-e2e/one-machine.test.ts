@@ -8,7 +8,7 @@ import { startRedis } from '../support/redis.ts';
 
 const SETTINGS = ['--maxmemory-policy', 'noeviction'];
 const HANDED = 'halfway_mesh_stream_paths_total{path="handed"}';
-const TRUNK = 'halfway_mesh_stream_paths_total{path="trunk"}';
+const TCP = 'halfway_mesh_stream_paths_total{path="tcp"}';
 
 const open: AsyncDisposable[] = [];
 afterEach(async () => {
@@ -74,7 +74,7 @@ test.each(['node-a', 'node-c'])('it crosses by the mesh where %s has that off', 
   expect(await listener.nextText()).toBe('to the listener');
   const [, , third] = nodes;
   expect(await third.relay.metric(HANDED)).toBe(0);
-  expect(await third.relay.metric(TRUNK)).toBe(1);
+  expect(await third.relay.metric(TCP)).toBe(1);
   await third.kill();
   expect(await sender.nextClose()).toMatchObject({ code: 1001 });
 });

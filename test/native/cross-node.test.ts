@@ -15,12 +15,15 @@ const HEAD_BYTES = 8;
 const NOISE = randomBytes(200_000);
 
 /** A pair whose sender is on one node and whose rendezvous on another; the control channel on a third. */
-describe('a pair across nodes', () => {
+describe.each(['on', 'off'])('a pair across nodes, trunks %s', meshTrunks => {
   let redis: TestRedis;
   let cluster: TestCluster;
   beforeAll(async () => {
     redis = await startRedis(['--maxmemory-policy', 'noeviction']);
-    cluster = await startCluster({ redisUrl: redis.url, options: { dataPlane: 'native' } });
+    cluster = await startCluster({
+      redisUrl: redis.url,
+      options: { dataPlane: 'native', meshTrunks },
+    });
   }, 30_000);
   afterAll(async () => {
     await cluster[Symbol.asyncDispose]();
@@ -78,8 +81,9 @@ describe('a pair across nodes', () => {
       splices: 2,
       parkedLegs: 0,
     });
-    expect(streamsTotal - before.streamsTotal).toBe(2);
-    expect(adoptedTotal).toBe(before.adoptedTotal);
+    const [onTrunks, alone] = meshTrunks === 'on' ? [2, 0] : [0, 2];
+    expect(streamsTotal - before.streamsTotal).toBe(onTrunks);
+    expect(adoptedTotal - before.adoptedTotal).toBe(alone);
     pair.sender.sendClose(1000);
     await pair.listener.nextClose();
     pair.listener.sendClose(1000);
