@@ -6,7 +6,7 @@
   "targets": [
     {
       "target_name": "halfway_splice",
-      "sources": ["src/unmask.cc", "src/addon.cc", "src/handover.cc", "src/plane.cc", "src/trunk.cc", "src/usockets.cc"],
+      "sources": ["src/addon.cc", "src/handover.cc", "src/plane.cc", "src/usockets.cc", "src/unmask.cc"],
       "cflags": ["-Wall", "-Wextra"],
       "cflags_cc!": ["-std=gnu++17", "-std=gnu++20"],
       "cflags_cc": ["-std=c++17", "-fvisibility=hidden"],

@@ -49,7 +49,6 @@ export async function joinCluster(
           credentials: meshCredentials(config),
           local: config.meshLocal === 'on',
           handOver: parts.dataPlane.handOver,
-          makeTrunk: config.meshTrunks === 'on' ? parts.dataPlane.trunk : undefined,
         },
       },
       {

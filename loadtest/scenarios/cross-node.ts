@@ -11,8 +11,8 @@ import type { Cell, Result, Scenario, ScenarioOptions } from '../support/scenari
 import { median, spread } from '../support/statistics.ts';
 
 const PAIRS = 64;
-/** As the relay counts them: the connection itself was handed over, a shared one, a Unix socket, TCP. */
-const STREAM_PATHS = ['handed', 'trunk', 'local', 'tcp'] as const;
+/** As the relay counts them: the connection itself was handed over, a Unix socket, TCP. */
+const STREAM_PATHS = ['handed', 'local', 'tcp'] as const;
 /** What a pair across nodes is to keep of the messages per CPU second of a pair on one node. */
 const KEPT_PERCENT_MIN = 60;
 
@@ -27,10 +27,9 @@ const CELLS = [
 
 /**
  * Where the two ends of a pair are: on one node; on two that know that they share a machine; on two of which one is told
- * not to make use of that (`--mesh-local off`), as if a network were between them, with a connection for each pair; the
- * same with connections that pairs share (`--mesh-trunks on`).
+ * not to make use of that (`--mesh-local off`), as if a network were between them.
  */
-const KINDS = ['same', 'local', 'tcp', 'trunk'] as const;
+const KINDS = ['same', 'local', 'tcp'] as const;
 type Kind = (typeof KINDS)[number];
 type Round = Readonly<Record<Kind, Measurement>>;
 
@@ -46,16 +45,14 @@ async function run(options: ScenarioOptions): Promise<Result> {
     ? { warmUpMs: 200, windowMs: 1_000 }
     : { warmUpMs: 300, windowMs: 1_000 };
   await using cleanup = new Cleanup();
-  options.progress('starting four nodes');
-  const { nodes } = await startCluster(4, cleanup, index => [
+  options.progress('starting three nodes');
+  const { nodes } = await startCluster(3, cleanup, index => [
     '--mesh-local',
     index < 2 ? 'on' : 'off',
-    '--mesh-trunks',
-    index === 2 ? 'off' : 'on',
   ]);
-  const [first, near, far, sharing] = nodes;
-  if (first === undefined || near === undefined || far === undefined || sharing === undefined) {
-    throw new Error('Four nodes were started');
+  const [first, near, far] = nodes;
+  if (first === undefined || near === undefined || far === undefined) {
+    throw new Error('Three nodes were started');
   }
   const pairsTo = (to: Halfway, hybridConnection: string): Promise<Measured> =>
     openPairs({ from: first, to, hybridConnection, nodes }, cleanup);
@@ -63,13 +60,11 @@ async function run(options: ScenarioOptions): Promise<Result> {
     same: await pairsTo(first, 'hc0'),
     local: await pairsTo(near, 'hc1'),
     tcp: await pairsTo(far, 'hc2'),
-    trunk: await pairsTo(sharing, 'hc3'),
   };
   // A pair on one machine that did not take the path of its row would make the row a lie.
   const paths = {
     local: await pathsOf(near),
     tcp: await pathsOf(far),
-    trunk: await pathsOf(sharing),
   };
 
   const results = new Map<string, Round[]>(CELLS.map(cell => [cell.name, []]));
@@ -83,11 +78,11 @@ async function run(options: ScenarioOptions): Promise<Result> {
         if (round === 0) await check(measured[kind], traffic, 150);
         found[kind] = await measure(measured[kind], traffic, times);
       }
-      const { same, local, tcp, trunk } = found;
-      if (same === undefined || local === undefined || tcp === undefined || trunk === undefined) {
+      const { same, local, tcp } = found;
+      if (same === undefined || local === undefined || tcp === undefined) {
         throw new Error('Each kind was measured');
       }
-      results.get(name)?.push({ same, local, tcp, trunk });
+      results.get(name)?.push({ same, local, tcp });
     }
   }
   return {
@@ -99,19 +94,16 @@ async function run(options: ScenarioOptions): Promise<Result> {
       'same-node',
       'local',
       'tcp',
-      'trunk',
       'kept %, local',
       '± %',
       'kept %, tcp',
-      '± %',
-      'kept %, trunk',
       '± %',
       'wanted',
     ],
     rows: [...results].map(([name, list]) => rowOf(name, list)),
     notes: [
       `${rounds} rounds of ${times.windowMs} ms for each kind; contents were compared before.`,
-      `local: nodes that share a machine (paths of the ${PAIRS} pairs: ${paths.local}). tcp, trunk: as between machines (${paths.tcp}; ${paths.trunk}).`,
+      `local: nodes that share a machine (paths of the ${PAIRS} pairs: ${paths.local}). tcp: as between machines (${paths.tcp}).`,
       'kept: same-node / the other, median of the rounds. All nodes share a core.',
     ],
   };
@@ -145,10 +137,7 @@ function rowOf(name: string, rounds: readonly Round[]): readonly Cell[] {
   return [
     name,
     ...KINDS.map(kind => medianOf(round => round[kind].serverUs)),
-    ...(['local', 'tcp', 'trunk'] as const).flatMap(kind => [
-      median(kept(kind)),
-      100 * spread(kept(kind)),
-    ]),
+    ...(['local', 'tcp'] as const).flatMap(kind => [median(kept(kind)), 100 * spread(kept(kind))]),
     `>= ${KEPT_PERCENT_MIN}`,
   ];
 }

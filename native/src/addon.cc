@@ -157,19 +157,6 @@ public:
     call(owner->onEnd.Get(isolate_), 1, &argument);
   }
 
-  void stream_opened(Trunk &trunk, Leg &leg, const std::string &record) override {
-    HandleScope handles(isolate_);
-    Local<Value> arguments[] = {Number::New(isolate_, Plane::instance().handle_of(leg)), copy_of(record.data(), record.size())};
-    call(static_cast<Receiver *>(trunk.owner)->event.Get(isolate_), 2, arguments);
-  }
-
-  void trunk_gone(Trunk &trunk) override {
-    HandleScope handles(isolate_);
-    const std::unique_ptr<Receiver> owner(static_cast<Receiver *>(trunk.owner));
-    Local<Value> none = Number::New(isolate_, 0);
-    call(owner->event.Get(isolate_), 1, &none);
-  }
-
 private:
   Isolate *isolate_;
   Global<Context> context_;
@@ -345,7 +332,7 @@ void load(Info info) {
   const char *missing = *path == nullptr ? "a path" : Plane::instance().us.load(*path);
   if (missing != nullptr) return answer(missing);
   host = new ScriptHost(isolate, isolate->GetCurrentContext());
-  Plane::instance().set_host(host, node::GetCurrentEventLoop(isolate));
+  Plane::instance().set_host(host);
   node::AddEnvironmentCleanupHook(isolate, [](void *) { host->stop(); }, nullptr);
 }
 
@@ -392,35 +379,6 @@ void open_door(Info info) {
 
 /** (number) */
 void close_door(Info info) { host->close_door(static_cast<uint32_t>(size_at(info, 0))); }
-
-/** (fd, head, opens, onEvent) → its number, or 0. onEvent(leg, record) for a stream, onEvent(0) at the end. */
-void make_trunk(Info info) {
-  if (!info[0]->IsInt32() || !info[1]->IsUint8Array() || !info[3]->IsFunction()) {
-    return fail(info, "Cannot make a trunk: it takes a descriptor, the bytes that were read of it, a side and a function");
-  }
-  const Bytes head(info[1]);
-  auto owner = std::make_unique<Receiver>(Receiver{Global<Function>(info.GetIsolate(), info[3].As<Function>())});
-  const int fd = info[0].As<v8::Int32>()->Value();
-  const Trunk *trunk = Plane::instance().make_trunk(fd, head.data, head.length, info[2]->IsTrue(), owner.get());
-  if (trunk != nullptr) owner.release();
-  info.GetReturnValue().Set(trunk == nullptr ? 0 : trunk->number);
-}
-
-Trunk *trunk_at(Info info) { return Plane::instance().find_trunk(static_cast<uint32_t>(size_at(info, 0))); }
-
-/** (trunk, record) → leg, or 0 */
-void open_stream(Info info) {
-  Plane &plane = Plane::instance();
-  Trunk *trunk = trunk_at(info);
-  const Bytes record(info[1]);
-  const Leg *leg = trunk == nullptr ? nullptr : plane.open_stream(*trunk, record.data, record.length);
-  info.GetReturnValue().Set(leg == nullptr ? 0 : plane.handle_of(*leg));
-}
-
-/** (trunk) */
-void destroy_trunk(Info info) {
-  if (Trunk *trunk = trunk_at(info)) Plane::instance().destroy_trunk(*trunk);
-}
 
 void splice(Info info) {
   Plane &plane = Plane::instance();
@@ -478,7 +436,7 @@ void write_more(Info info) {
   Leg *leg = writable_at(info, 0);
   if (leg == nullptr) return info.GetReturnValue().Set(0);
   const Bytes payload(info[1]);
-  if (leg->is_open() && !leg->outputDone && payload.length > leg->outRemaining) {
+  if (leg->socket != nullptr && !leg->outputDone && payload.length > leg->outRemaining) {
     return fail(info, "Cannot write more: the frame has fewer bytes left");
   }
   info.GetReturnValue().Set(static_cast<double>(Plane::instance().write_more(*leg, payload.data, payload.length)));
@@ -522,7 +480,7 @@ void stats(Info info) {
   const auto d = [](uint64_t value) { return static_cast<double>(value); };
   const auto cause = [&](Cause which) { return d(total.ends[static_cast<size_t>(which)]); };
   return_numbers(info, {d(now.legs), d(now.raw), d(now.parked), d(now.splices), d(now.paused), d(now.queuedBytes), d(now.heldBytes),
-                        d(total.attached), d(total.adopted), d(total.taken), d(total.given), d(total.trunks), d(total.streams), d(total.spliced), d(total.pauses), d(total.lingered),
+                        d(total.attached), d(total.adopted), d(total.taken), d(total.given), d(total.spliced), d(total.pauses), d(total.lingered),
                         cause(Cause::close), cause(Cause::lost), cause(Cause::protocolError), cause(Cause::tooBig),
                         cause(Cause::stalled), cause(Cause::closedByUs), cause(Cause::pairEnded)});
 }
@@ -531,7 +489,7 @@ void stats(Info info) {
 void leg_stats(Info info) {
   const Leg *leg = leg_at(info, 0);
   if (leg == nullptr) return;
-  const double state = !leg->is_open() ? 4 : leg->finWanted ? 3 : static_cast<double>(leg->mode);
+  const double state = leg->socket == nullptr ? 4 : leg->finWanted ? 3 : static_cast<double>(leg->mode);
   const Pair *pair = leg->pair;
   const double bytes = static_cast<double>(pair == nullptr ? leg->bytesReceived : pair->bytes[leg->side]);
   const double frames = static_cast<double>(pair == nullptr ? leg->framesReceived : pair->frames[leg->side]);
@@ -579,9 +537,6 @@ NODE_MODULE_INIT(/* exports, module, context */) {
   NODE_SET_METHOD(exports, "handOver", halfway::hand_over);
   NODE_SET_METHOD(exports, "openDoor", halfway::open_door);
   NODE_SET_METHOD(exports, "closeDoor", halfway::close_door);
-  NODE_SET_METHOD(exports, "makeTrunk", halfway::make_trunk);
-  NODE_SET_METHOD(exports, "openStream", halfway::open_stream);
-  NODE_SET_METHOD(exports, "destroyTrunk", halfway::destroy_trunk);
   NODE_SET_METHOD(exports, "splice", halfway::splice);
   NODE_SET_METHOD(exports, "deliver", halfway::deliver);
   NODE_SET_METHOD(exports, "pause", halfway::pause);

@@ -7,10 +7,10 @@
 
 namespace halfway {
 
-/** Bytes that wait, in one piece. Holds no memory while it is empty, or as much as it is told it may keep. */
+/** Bytes that wait, in one piece. Holds no memory while it is empty. */
 class ByteQueue {
 public:
-  explicit ByteQueue(size_t keptBytesMax = 0) : keptBytesMax_(keptBytesMax) {}
+  ByteQueue() = default;
   ByteQueue(const ByteQueue &) = delete;
   ByteQueue &operator=(const ByteQueue &) = delete;
   ~ByteQueue() { free(data_); }
@@ -32,11 +32,9 @@ public:
   }
 
   void clear() {
-    begin_ = end_ = 0;
-    if (capacity_ <= keptBytesMax_) return;
     free(data_);
     data_ = nullptr;
-    capacity_ = 0;
+    begin_ = end_ = capacity_ = 0;
   }
 
 private:
@@ -44,7 +42,6 @@ private:
   size_t begin_ = 0;
   size_t end_ = 0;
   size_t capacity_ = 0;
-  size_t keptBytesMax_;
 
   void make_room(size_t length) {
     const size_t used = size();

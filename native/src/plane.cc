@@ -149,7 +149,12 @@ us_socket_t *Plane::on_end(us_socket_t *socket) {
   Plane &plane = instance();
   Leg *leg = plane.leg_of(socket);
   if (leg == nullptr) return plane.hook_of(socket).end(socket);
-  plane.ended(*leg);
+  leg->gotEnd = true;
+  // A client that has sent Close has the right to send FIN, and still to receive: only its input is over. Another node
+  // sends FIN when the pair is over for it, and takes nothing more.
+  if (!leg->inputDone || leg->isRaw) plane.lose(*leg, Cause::lost);
+  if (leg->finSent) plane.schedule(*leg, kDueCut);
+  plane.update_poll(*leg);
   return socket;
 }
 
@@ -159,7 +164,16 @@ us_socket_t *Plane::on_close(us_socket_t *socket, int code, void *reason) {
   Leg *leg = plane.leg_of(socket);
   if (leg != nullptr) {
     plane.byFd_[static_cast<size_t>(leg->fd)] = nullptr;
-    plane.closed(*leg);
+    leg->socket = nullptr;
+    leg->queue.clear();
+    if (leg->mode == Mode::spliced) {
+      if (!leg->inputDone) plane.relay_held(*leg);
+      plane.lose(*leg, Cause::lost);
+    } else if (leg->mode == Mode::parked) {
+      plane.parkedBytes_ -= leg->held.size();
+      leg->held.clear();
+    }
+    plane.schedule(*leg, kDueGone);
   }
   return hook.close(socket, code, reason);
 }
@@ -181,11 +195,6 @@ void Plane::receive(Leg &leg, char *data, size_t length) {
   case Mode::delivered:
     leg.activity += 1;
     if (leg.isPaused || !leg.held.empty()) return hold(leg, data, length);
-    if (leg.trunk != nullptr) {
-      // JavaScript sees memory as a whole, from its beginning; this lies anywhere.
-      hold(leg, data, length);
-      return deliver_held(leg);
-    }
     const size_t taken = host_->deliver(leg, data, data, length);
     if (taken < length && !leg.inputDone) hold(leg, data + taken, length - taken);
     return;
@@ -329,7 +338,6 @@ bool Plane::is_between_frames(const Leg &leg) const {
 
 /** Writes what the socket takes, and returns how much that was. A write that can never succeed breaks the leg. */
 size_t Plane::send_now(Leg &leg, const char *data, size_t length) {
-  if (leg.trunk != nullptr) return send_on_trunk(leg, data, length);
   if (__builtin_expect(isInWritable_, 0)) {
     // After on_writable uSockets stops asking for writable unless one of its own writes came out short meanwhile.
     const int written = us.socket_write(0, leg.socket, data, static_cast<int>(std::min(length, kWriteBytesMax)), 0);
@@ -352,20 +360,20 @@ size_t Plane::send_now(Leg &leg, const char *data, size_t length) {
 }
 
 void Plane::send(Leg &leg, const char *data, size_t length) {
-  if (__builtin_expect(leg.queue.empty() && leg.isReady && leg.is_open() && !leg.isBroken, 1)) {
+  if (__builtin_expect(leg.queue.empty() && leg.isReady && leg.socket != nullptr && !leg.isBroken, 1)) {
     const size_t written = send_now(leg, data, length);
     if (__builtin_expect(written == length, 1)) return;
     data += written;
     length -= written;
   }
-  if (!leg.is_open() || leg.isBroken) return;
+  if (leg.socket == nullptr || leg.isBroken) return;
   const bool wasEmpty = leg.queue.empty();
   leg.queue.append(data, length);
   if (wasEmpty) update_poll(leg);
 }
 
 void Plane::send_parts(Leg &leg, const char *header, size_t headerLength, const char *payload, size_t length) {
-  if (leg.queue.empty() && leg.isReady && leg.socket != nullptr && length > 1024) {
+  if (leg.queue.empty() && leg.isReady && length > 1024) {
     const iovec parts[] = {{const_cast<char *>(header), headerLength}, {const_cast<char *>(payload), length}};
     msghdr message{};
     message.msg_iov = const_cast<iovec *>(parts);
@@ -435,7 +443,7 @@ size_t Plane::waiting(Leg &leg) {
 }
 
 size_t Plane::write_frame(Leg &leg, uint8_t firstByte, const char *payload, size_t length, uint64_t total) {
-  if (!leg.is_open() || leg.outputDone) return 0;
+  if (leg.socket == nullptr || leg.outputDone) return 0;
   leg.outFirstByte = firstByte;
   leg.outRemaining = total;
   const uint64_t fragment = (firstByte & 0x08) != 0 ? total : std::min(total, kFragmentBytesMax);
@@ -449,7 +457,7 @@ size_t Plane::write_frame(Leg &leg, uint8_t firstByte, const char *payload, size
 }
 
 size_t Plane::write_more(Leg &leg, const char *payload, size_t length) {
-  if (!leg.is_open() || leg.outputDone) return 0;
+  if (leg.socket == nullptr || leg.outputDone) return 0;
   while (length != 0) {
     char header[kHeaderBytesMax];
     size_t headerLength = 0;
@@ -471,7 +479,7 @@ size_t Plane::write_more(Leg &leg, const char *payload, size_t length) {
 
 /** Ready-made frames are sent as they are; only where they end is kept track of. */
 size_t Plane::write_raw(Leg &leg, const char *bytes, size_t length) {
-  if (!leg.is_open() || leg.outputDone) return 0;
+  if (leg.socket == nullptr || leg.outputDone) return 0;
   for (size_t i = 0; i < length;) {
     if (leg.rawRemaining != 0) {
       const size_t part = std::min<uint64_t>(leg.rawRemaining, length - i);
@@ -512,7 +520,7 @@ void Plane::end_input(Leg &leg, Cause cause) {
 
 /** The last frame of an output: a Close, if it can stand there. */
 void Plane::close_output(Leg &leg, int code, const char *reason, size_t length) {
-  if (!leg.is_open() || leg.outputDone) return;
+  if (leg.socket == nullptr || leg.outputDone) return;
   if (is_between_frames(leg)) {
     char payload[kControlBytesMax];
     size_t payloadLength = 0;
@@ -557,35 +565,9 @@ void Plane::lose(Leg &leg, Cause cause) {
   finish(leg);
 }
 
-/** FIN has come. */
-void Plane::ended(Leg &leg) {
-  leg.gotEnd = true;
-  // A client that has sent Close has the right to send FIN, and still to receive: only its input is over. Another node
-  // sends FIN when the pair is over for it, and takes nothing more.
-  if (!leg.inputDone || leg.isRaw) lose(leg, Cause::lost);
-  if (leg.finSent) schedule(leg, kDueCut);
-  update_poll(leg);
-}
-
-/** Its socket, or its stream, is no more. */
-void Plane::closed(Leg &leg) {
-  if (leg.trunk != nullptr) leg.trunk->legs.erase(leg.stream);
-  leg.socket = nullptr;
-  leg.trunk = nullptr;
-  leg.queue.clear();
-  if (leg.mode == Mode::spliced) {
-    if (!leg.inputDone) relay_held(leg);
-    lose(leg, Cause::lost);
-  } else if (leg.mode == Mode::parked) {
-    parkedBytes_ -= leg.held.size();
-    leg.held.clear();
-  }
-  schedule(leg, kDueGone);
-}
-
 /** Nothing more goes in or out but what is queued; then FIN, and the wait for FIN. */
 void Plane::finish(Leg &leg) {
-  if (!leg.is_open() || leg.finWanted) return;
+  if (leg.socket == nullptr || leg.finWanted) return;
   leg.outputDone = true;
   leg.finWanted = true;
   leg.stillSince = -1;
@@ -594,20 +576,15 @@ void Plane::finish(Leg &leg) {
 }
 
 void Plane::shut_down(Leg &leg) {
-  if (leg.finSent || !leg.is_open()) return;
+  if (leg.finSent || leg.socket == nullptr) return;
   leg.finSent = true;
-  if (leg.trunk != nullptr) say(leg, TrunkFrame::fin);
-  else us.socket_shutdown(0, leg.socket);
+  us.socket_shutdown(0, leg.socket);
   // uSockets closes a socket that was shut down when FIN comes. When FIN was first, we do.
   if (leg.gotEnd) schedule(leg, kDueCut);
 }
 
 /** Closes the socket at once. on_close runs inside, and with it JavaScript's close handler of the route. */
 void Plane::cut(Leg &leg) {
-  if (leg.trunk != nullptr) {
-    if (!leg.finSent || !leg.gotEnd) say(leg, TrunkFrame::reset);
-    return closed(leg);
-  }
   if (leg.socket != nullptr) us.socket_close(0, leg.socket, 0, nullptr);
 }
 
@@ -723,25 +700,20 @@ bool Plane::has_free_slot() {
   return true;
 }
 
-Leg *Plane::add_slot() {
+Leg *Plane::add_leg(us_socket_t *socket, int fd) {
   Leg *leg = new Leg{};
+  leg->socket = socket;
+  leg->loop = us.context_loop(0, us.socket_context(0, socket));
+  leg->fd = fd;
   leg->slot = freeSlots_.back();
   freeSlots_.pop_back();
   slots_[leg->slot].leg = leg;
   slots_[leg->slot].generation += 1;
-  totals.attached += 1;
-  return leg;
-}
-
-Leg *Plane::add_leg(us_socket_t *socket, int fd) {
-  Leg *leg = add_slot();
-  leg->socket = socket;
-  leg->loop = us.context_loop(0, us.socket_context(0, socket));
-  leg->fd = fd;
 
   const auto index = static_cast<size_t>(fd);
   if (index >= byFd_.size()) byFd_.resize(std::max(index + 1, byFd_.size() * 2), nullptr);
   byFd_[index] = leg;
+  totals.attached += 1;
 
   if (options.keepAliveSeconds > 0) {
     // A client that vanished without a word is found by TCP, for the relay sends no frames of its own. Fails on Unix
@@ -800,7 +772,7 @@ void Plane::pause(Leg &leg) {
 void Plane::resume(Leg &leg) {
   if (leg.mode != Mode::delivered || !leg.isPaused) return;
   leg.isPaused = false;
-  if (!leg.held.empty() || !leg.is_open()) schedule(leg, kDueHeld);
+  if (!leg.held.empty() || leg.socket == nullptr) schedule(leg, kDueHeld);
 }
 
 void Plane::close(Leg &leg, int code, const char *reason, size_t length) {
@@ -841,7 +813,6 @@ bool Plane::wants_read(const Leg &leg) const {
 
 /** The one place that says what a socket is polled for. A short uSockets write says something else: call it after. */
 void Plane::update_poll(Leg &leg) {
-  if (leg.trunk != nullptr) return grant(leg);
   if (leg.socket == nullptr) return;
   const int wanted = (wants_read(leg) ? kReadable : 0) | (!leg.queue.empty() && leg.isReady ? kWritable : 0);
   us.poll_change(poll_of(leg.socket), leg.loop, wanted);
@@ -864,17 +835,12 @@ void Plane::run_due_work() {
     else run(*leg);
   }
   running_.clear();
-  run_due_trunks();
 }
 
 void Plane::run(Leg &leg) {
   const uint8_t due = leg.due;
   leg.due = 0;
-  if ((due & kDueOpened) != 0 && leg.is_open()) {
-    const std::unique_ptr<std::string> record = std::move(leg.record);
-    host_->stream_opened(*leg.trunk, leg, *record);
-  }
-  if ((due & kDueReady) != 0 && leg.is_open()) {
+  if ((due & kDueReady) != 0 && leg.socket != nullptr) {
     leg.isReady = true;
     flush(leg);
   }
@@ -883,18 +849,18 @@ void Plane::run(Leg &leg) {
     else if (leg.mode == Mode::delivered) deliver_held(leg);
     update_poll(leg);
   }
-  if ((due & kDueDrain) != 0 && leg.needsDrain && leg.queue.empty() && leg.is_open()) {
+  if ((due & kDueDrain) != 0 && leg.needsDrain && leg.queue.empty() && leg.socket != nullptr) {
     leg.needsDrain = false;
     host_->drain(leg);
   }
   if ((due & kDueCut) != 0) cut(leg);
-  if (!leg.is_open() && !leg.isReleased) release(leg);
+  if (leg.socket == nullptr && !leg.isReleased) release(leg);
 }
 
 /** Tells the end of a leg or pair, and frees it; or does nothing while something of it is still to come. */
 void Plane::release(Leg &leg) {
   if (leg.mode == Mode::delivered && !leg.held.empty() && !leg.inputDone) return; // paused: told after `resume`
-  if (leg.pair != nullptr && leg.peer->is_open()) return;
+  if (leg.pair != nullptr && leg.peer->socket != nullptr) return;
   end_input(leg, Cause::lost);
 
   Pair *pair = leg.pair;
@@ -919,10 +885,9 @@ void Plane::release(Leg &leg) {
  * waiting: a slow reader can take minutes for it without a single event here.
  */
 bool Plane::has_stood_still(Leg &leg, double nowMs, double limitMs) {
-  int onItsWay = 0;
-  if (leg.trunk != nullptr) onItsWay = static_cast<int>(kStreamWindowBytes - leg.credit);
-  else ioctl(leg.fd, TIOCOUTQ, &onItsWay);
-  const uint64_t waiting = leg.queue.size() + static_cast<uint64_t>(onItsWay);
+  int inKernel = 0;
+  ioctl(leg.fd, TIOCOUTQ, &inKernel);
+  const uint64_t waiting = leg.queue.size() + static_cast<uint64_t>(inKernel);
   const bool moved = leg.stillSince < 0 || waiting < leg.sweepWaiting || leg.activity != leg.sweepActivity;
   leg.sweepWaiting = waiting;
   leg.sweepActivity = leg.activity;
@@ -940,11 +905,11 @@ void Plane::sweep(double nowMs) {
   std::vector<pollfd> looks;
   std::vector<Leg *> legs;
   for (const Slot &slot : slots_) {
-    if (slot.leg != nullptr && slot.leg->is_open()) legs.push_back(slot.leg);
+    if (slot.leg != nullptr && slot.leg->socket != nullptr) legs.push_back(slot.leg);
   }
   // Legs are freed by run_due_work only, so these pointers hold, whatever closes meanwhile.
   for (Leg *leg : legs) {
-    if (leg->socket == nullptr) continue; // a trunk is always read, and tells its streams
+    if (leg->socket == nullptr) continue;
     if (!wants_read(*leg)) {
       unread.push_back(leg);
       looks.push_back({leg->fd, static_cast<short>(leg->mode == Mode::parked ? POLLRDHUP : 0), 0});
@@ -956,7 +921,7 @@ void Plane::sweep(double nowMs) {
     }
   }
   for (Leg *leg : legs) {
-    if (!leg->is_open()) continue;
+    if (leg->socket == nullptr) continue;
     if (leg->finWanted || (leg->is_delivered_closing() && !leg->isPaused)) {
       if (!has_stood_still(*leg, nowMs, linger_limit(*leg))) continue;
       leg->lingered = true;

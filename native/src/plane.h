@@ -9,14 +9,10 @@
 
 #include "byte_queue.h"
 #include "frame_reader.h"
-#include "trunk.h"
 #include "usockets.h"
 
 #include <array>
 #include <cstdint>
-#include <memory>
-#include <string>
-#include <unordered_map>
 #include <vector>
 
 namespace halfway {
@@ -49,28 +45,18 @@ enum Due : uint8_t {
   kDueDrain = 4, // tell JavaScript that the queue is empty
   kDueCut = 8,   // close the socket
   kDueGone = 16, // the socket is closed: tell, and free
-  kDueOpened = 32, // another node has opened this stream: tell
 };
 
 struct Leg {
-  us_socket_t *socket = nullptr; // null once closed, and where there is a trunk
-  us_loop_t *loop = nullptr;
-  int fd = -1;
-  uint32_t slot = 0;
+  us_socket_t *socket; // null once closed
+  us_loop_t *loop;
+  int fd;
+  uint32_t slot;
   Mode mode = Mode::parked;
   uint8_t due = 0;
   bool isListed = false;   // in the list of due work
   bool isReleased = false; // to be freed when its turn in that list comes
   bool isRaw = false;      // leads to another node: frames come unmasked, and FIN only when both directions are over
-
-  // A stream of a trunk.
-  Trunk *trunk = nullptr; // null once closed
-  uint32_t stream = 0;
-  uint32_t credit = kStreamWindowBytes; // bytes that may be sent
-  uint32_t window = kStreamWindowBytes; // bytes that may come
-  uint32_t owed = 0;                    // bytes that have come and are not granted again yet
-  bool isWaiting = false;               // for room in the trunk
-  std::unique_ptr<std::string> record;  // what it was opened with
 
   // Receiving.
   bool isPaused = false;  // spliced: the other queue is full. Delivered: JavaScript said so
@@ -117,7 +103,6 @@ struct Leg {
   uint64_t sweepWaiting = 0;
   double stillSince = -1;
 
-  bool is_open() const { return socket != nullptr || trunk != nullptr; }
   bool is_delivered_closing() const { return mode == Mode::delivered && outputDone && !finWanted; }
 };
 
@@ -140,10 +125,6 @@ public:
   virtual void gone(Leg &leg) = 0;
   /** The last call for this pair: lets go of `pair.owner`. */
   virtual void pair_gone(Pair &pair) = 0;
-  /** Another node has opened a stream, and said this about it. */
-  virtual void stream_opened(Trunk &trunk, Leg &leg, const std::string &record) = 0;
-  /** The last call for this trunk: lets go of `trunk.owner`. */
-  virtual void trunk_gone(Trunk &trunk) = 0;
   /** Have `run_due_work` called by the loop, soon and once. */
   virtual void wake() = 0;
 };
@@ -161,8 +142,6 @@ struct Totals {
   uint64_t adopted = 0; // of those attached
   uint64_t taken = 0;   // of those attached, from another process
   uint64_t given = 0;   // to another process
-  uint64_t trunks = 0;
-  uint64_t streams = 0; // of those attached, on trunks
   uint64_t spliced = 0;
   uint64_t pauses = 0;
   uint64_t lingered = 0;
@@ -181,11 +160,7 @@ public:
 
   /** One per process: uSockets' handlers carry no argument of ours. */
   static Plane &instance();
-  /** `loop` is the one that uSockets' loop runs on. */
-  void set_host(Host *host, uv_loop_t *loop) {
-    host_ = host;
-    uvLoop_ = loop;
-  }
+  void set_host(Host *host) { host_ = host; }
 
   /** 1 hooked now, 0 hooked already, -1 refused: the handlers are not where they can be found with certainty. */
   int hook(us_socket_context_t *context);
@@ -206,18 +181,11 @@ public:
   int hand_over(Leg &leg, const char *name, size_t nameLength, const char *record, size_t recordLength);
   /** The other side of it: a parked leg on `fd`, which is closed when there is no room. The client's frames are masked. */
   Leg *take_over(int fd, const char *held, size_t length, uint64_t messageBytesMax);
-  /** A trunk on a descriptor of its own; see `adopt`. `owner` is not taken when the answer is null. */
-  Trunk *make_trunk(int fd, const char *head, size_t length, bool opens, void *owner);
-  Trunk *find_trunk(uint32_t number) const;
-  /** A raw leg on a new stream; null when the trunk is closed, not ours to open on, or the record too long. */
-  Leg *open_stream(Trunk &trunk, const char *record, size_t length);
-  /** Cuts it, and with it all its streams. */
-  void destroy_trunk(Trunk &trunk);
   /** Null when the handle is stale. */
   Leg *find(double handle) const;
   double handle_of(const Leg &leg) const;
 
-  bool can_pair(const Leg *leg) const { return leg != nullptr && leg->is_open() && leg->mode == Mode::parked && !leg->inputDone; }
+  bool can_pair(const Leg *leg) const { return leg != nullptr && leg->socket != nullptr && leg->mode == Mode::parked && !leg->inputDone; }
   void splice(Leg &a, Leg &b, double *counters, void *owner);
   void deliver(Leg &leg, void *receiver);
   void pause(Leg &leg);
@@ -253,11 +221,6 @@ private:
   std::vector<Hook> hooks_;
   us_loop_t *loop_ = nullptr;                  // known since the first hook
   us_socket_context_t *ownContext_ = nullptr;  // of all sockets that no route has accepted
-  uv_loop_t *uvLoop_ = nullptr;
-  std::unordered_map<uint32_t, Trunk *> trunks_; // by number
-  uint32_t lastTrunk_ = 0;
-  std::vector<Trunk *> dueTrunks_;
-  std::vector<Trunk *> runningTrunks_;
   std::vector<Leg *> byFd_;
   std::vector<Slot> slots_;
   std::vector<uint32_t> freeSlots_;
@@ -279,25 +242,7 @@ private:
   bool can_take(int fd, size_t length) const;
   Leg *add_own(int fd, const char *held, size_t length);
   bool has_free_slot();
-  Leg *add_slot();
   Leg *add_leg(us_socket_t *socket, int fd);
-
-  // Trunks: trunk.cc.
-  void update_trunk_poll(Trunk &trunk);
-  void trunk_event(Trunk &trunk, bool isReadable, bool isWritable);
-  Leg *add_stream(Trunk &trunk, uint32_t stream);
-  void say(Leg &leg, TrunkFrame type, const char *payload = nullptr, size_t length = 0);
-  size_t send_on_trunk(Leg &leg, const char *data, size_t length);
-  void send_straight(Trunk &trunk, uint32_t stream, const char *data, size_t length);
-  void flush_trunk(Trunk &trunk);
-  void serve_waiting(Trunk &trunk);
-  void grant(Leg &leg);
-  void receive_trunk(Trunk &trunk, char *data, size_t length);
-  void receive_stream(Leg &leg, char *data, size_t length);
-  void obey(Trunk &trunk);
-  void break_trunk(Trunk &trunk);
-  void schedule_trunk(Trunk &trunk);
-  void run_due_trunks();
 
   // Receiving.
   void receive(Leg &leg, char *data, size_t length);
@@ -323,8 +268,6 @@ private:
   void end_input(Leg &leg, Cause cause);
   void fail(Leg &leg, int code);
   void lose(Leg &leg, Cause cause);
-  void ended(Leg &leg);
-  void closed(Leg &leg);
   void finish(Leg &leg);
   void shut_down(Leg &leg);
   void cut(Leg &leg);

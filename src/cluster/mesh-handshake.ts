@@ -52,8 +52,6 @@ export interface LinkPeer extends NodeIdentity {
   readonly version: number;
   /** Its Unix socket (see mesh-local.ts); undefined when it has none, or is of a build that did not say. */
   readonly localName?: string | undefined;
-  /** With which trunks to it are opened (see mesh-streams.ts); undefined when it takes none. */
-  readonly trunkKey?: string | undefined;
 }
 
 export interface HandshakeDeps {
@@ -62,7 +60,6 @@ export interface HandshakeDeps {
   readonly us: NodeIdentity;
   /** Name of our Unix socket. */
   readonly localName?: string | undefined;
-  readonly trunkKey?: string | undefined;
 }
 
 export type HandshakeOutcome =
@@ -74,7 +71,6 @@ const NODE_ID = /^[\w.-]{1,64}$/;
 const EPOCH = /^[\w.-]{1,64}$/;
 const NONCE_HEX = /^[0-9a-f]{64}$/;
 const NONCE_BYTES = 32;
-const TRUNK_KEY = /^[0-9a-f]{32}$/;
 const DIALLER_LABEL = 'halfway mesh link: the one that dials';
 const DIALLED_LABEL = 'halfway mesh link: the one that is dialled';
 
@@ -134,7 +130,7 @@ export async function acceptHandshake(
   const { keys, versions, us, knownEpoch, noRoom } = deps;
   const said = parseHello(parseJsonRecord(hello.payload));
   if (said === undefined) return { ended: records.refuse('malformed') };
-  const { nodeId, epoch, localName, trunkKey } = said;
+  const { nodeId, epoch, localName } = said;
   const version = commonVersion(versions, said.versions);
   if (version === undefined) {
     return { ended: records.refuse('version-unknown', describe(versions)), nodeId };
@@ -150,7 +146,6 @@ export async function acceptHandshake(
     epoch: us.epoch,
     nonce: newNonce(),
     local: deps.localName,
-    trunk: deps.trunkKey,
   });
   records.send('challenge', challenge);
 
@@ -168,7 +163,7 @@ export async function acceptHandshake(
   const obstacle = noRoom(nodeId);
   if (obstacle !== undefined) return { ended: records.refuse(obstacle), nodeId };
   records.send('welcome', keys.proof(records.socket, DIALLED_LABEL, hello.payload, challenge));
-  return { peer: { nodeId, epoch, version, localName, trunkKey } };
+  return { peer: { nodeId, epoch, version, localName } };
 }
 
 async function expectRecord(
@@ -179,10 +174,9 @@ async function expectRecord(
   return 'reason' in next || next.type === type ? next : records.refuse('out-of-turn');
 }
 
-function formatIdentity({ versions, us, localName, trunkKey }: HandshakeDeps): JsonRecord {
+function formatIdentity({ versions, us, localName }: HandshakeDeps): JsonRecord {
   const { min, max } = versions;
-  const ways = { local: localName, trunk: trunkKey };
-  return { min, max, node: us.nodeId, epoch: us.epoch, nonce: newNonce(), ...ways };
+  return { min, max, node: us.nodeId, epoch: us.epoch, nonce: newNonce(), local: localName };
 }
 
 function parseHello(said: JsonRecord | undefined) {
@@ -195,24 +189,21 @@ function parseHello(said: JsonRecord | undefined) {
     nodeId: node,
     epoch,
     wanted: { nodeId: wantedNode, epoch: wantedEpoch },
-    ...parseWays(said),
+    localName: parseLocalName(said),
   };
 }
 
-/** How streams may come, beside a connection of their own to the mesh address. Older builds do not say. */
-function parseWays(said: JsonRecord | undefined): Pick<LinkPeer, 'localName' | 'trunkKey'> {
-  const { local, trunk } = said ?? {};
-  return {
-    localName: isLocalName(local) ? local : undefined,
-    trunkKey: typeof trunk === 'string' && TRUNK_KEY.test(trunk) ? trunk : undefined,
-  };
+/** Under which it may also be reached, when it shares our machine. Older builds do not say. */
+function parseLocalName(said: JsonRecord | undefined): string | undefined {
+  const { local } = said ?? {};
+  return isLocalName(local) ? local : undefined;
 }
 
 function parseChallenge(said: JsonRecord | undefined): LinkPeer | undefined {
   const { version, node, epoch, nonce } = said ?? {};
   if (!isVersion(version) || !isNodeIdValue(node) || !isEpoch(epoch)) return undefined;
   if (!isNonce(nonce)) return undefined;
-  return { nodeId: node, epoch, version, ...parseWays(said) };
+  return { nodeId: node, epoch, version, localName: parseLocalName(said) };
 }
 
 function newNonce(): string {

@@ -90,7 +90,7 @@ export const MESH_METRICS = [
   {
     name: 'halfway_mesh_stream_paths_total',
     kind: 'counter',
-    help: 'Streams opened to other nodes, by what they go over: a Unix socket of this machine, or TCP',
+    help: 'Streams opened to other nodes, by what they go over: nothing, for the connection was handed over; a Unix socket of this machine; TCP',
     labels: ['path'],
     values: STREAM_PATHS.map(path => ({ path })),
   },

@@ -9,7 +9,6 @@ import type { DoorLimits } from './mesh-door.ts';
 import type { LinkPeer } from './mesh-handshake.ts';
 import type { MeshNode } from './mesh-link.ts';
 import type { StreamLimits } from './mesh-streams.ts';
-import type { MakeTrunk } from './mesh-trunks.ts';
 import type { Answer, WireCounters, WireEndReason, WireLimits } from './mesh-wire.ts';
 
 /** What the mesh asks of the directory: who is alive, where. May or may not name this node itself. */
@@ -74,8 +73,6 @@ export interface MeshOptions {
   readonly local?: boolean;
   /** How clients' connections go to nodes of this machine, where `local` is on; without it their streams do. */
   readonly handOver?: HandOver | undefined;
-  /** Makes trunks of connections; without it each stream has its own. */
-  readonly makeTrunk?: MakeTrunk | undefined;
   readonly limits?: Partial<MeshLimits>;
   /** For tests of upgrades; what this build speaks otherwise. */
   readonly versions?: VersionRange;

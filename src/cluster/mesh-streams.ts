@@ -1,7 +1,7 @@
 // Streams: one for each rendezvous that crosses nodes. The node that expects it draws a key and gives it to the other
 // over their link; the other opens the stream by a record that proves the key (stream-records.ts), and goes on with raw
-// frames at once. Nothing is answered: a stream that is refused is cut. A stream goes over a connection of its own, or
-// shares a trunk; between nodes of one machine the client's connection is given in its place, with the same record.
+// frames at once. Nothing is answered: a stream that is refused is cut. Between nodes of one machine the client's
+// connection is given in its place, with the same record.
 import type { Socket } from 'node:net';
 import { assert } from '../base/assert.ts';
 import type { CancelTimer, Clock } from '../base/clock.ts';
@@ -13,17 +13,9 @@ import type { MeshNode } from './mesh-link.ts';
 import { handOverName } from './mesh-local.ts';
 import { MESH_REFUSALS, type MeshRefusal } from './mesh-refusals.ts';
 import { MeshStream } from './mesh-stream.ts';
-import { MeshTrunks, type MakeTrunk } from './mesh-trunks.ts';
 import type { RecordSocket } from './record-socket.ts';
 import { StreamDial, type StreamPath } from './stream-dial.ts';
-import {
-  idIn,
-  newStreamKey,
-  proofIn,
-  streamIdOf,
-  StreamRecords,
-  type Purpose,
-} from './stream-records.ts';
+import { idIn, streamIdOf, StreamRecords, type Purpose } from './stream-records.ts';
 
 export interface StreamLimits {
   readonly connectTimeoutMs: number;
@@ -69,8 +61,6 @@ export interface Expectation {
 }
 
 const KEY = /^[0-9a-f]{32}$/;
-/** Trunks are few: who makes more than this has reasons of its own. Beyond it the oldest are forgotten. */
-const TRUNK_PROOFS_MAX = 10_000;
 
 export interface StreamDeps {
   readonly clock: Clock;
@@ -80,10 +70,6 @@ export interface StreamDeps {
   readonly onFault: (nodeId: string, fault: string) => void;
   /** A stream was opened from here. */
   readonly onOpened: (path: StreamPath) => void;
-  /** Without it streams have a connection each. */
-  readonly makeTrunk: MakeTrunk | undefined;
-  /** What came on a trunk is refused. */
-  readonly onRefused: (reason: MeshRefusal) => void;
 }
 
 /** Opens streams to other nodes, and matches those that come in with who expects them. */
@@ -93,34 +79,17 @@ export class MeshStreams {
   readonly #open = new Set<MeshStream>();
   readonly #records: StreamRecords;
   readonly #dial: StreamDial;
-  readonly #trunks: MeshTrunks | undefined;
   #isClosed = false;
-  /** Who has it may make a trunk to this process. Told to members over their links. */
-  readonly trunkKey: string | undefined;
-  readonly #trunkId: string;
-  /** Of trunks that were made to this process: each is good once. */
-  readonly #trunkProofs = new Set<string>();
 
   constructor(deps: StreamDeps) {
     this.#deps = deps;
-    const { clock, keys, limits, makeTrunk, nodeId } = deps;
+    const { clock, keys, limits, nodeId } = deps;
     this.#records = new StreamRecords(keys, nodeId);
     this.#dial = new StreamDial({ clock, keys, timeoutMs: limits.connectTimeoutMs });
-    const isAble = makeTrunk !== undefined && keys.tls === undefined;
-    this.trunkKey = isAble ? newStreamKey() : undefined;
-    this.#trunkId = isAble ? streamIdOf(this.trunkKey ?? '') : '';
-    this.#trunks = isAble
-      ? new MeshTrunks(makeTrunk, (channel, record) => {
-          const reason = this.#acceptChannel(channel, record, 'stream');
-          if (reason !== undefined) deps.onRefused(reason);
-        })
-      : undefined;
   }
 
-  /** With a connection of their own, or on a trunk. */
   get openStreams(): number {
-    const { count = 0, streams = 0 } = this.#trunks ?? {};
-    return this.#open.size - count + streams;
+    return this.#open.size;
   }
 
   get expectedStreams(): number {
@@ -186,59 +155,8 @@ export class MeshStreams {
     head: JsonRecord,
     localName?: string,
   ): Promise<MeshStream> {
-    const { stream, path } = await this.#connect(node, {
-      key,
-      purpose: 'stream',
-      head,
-      localName,
-    });
-    this.#deps.onOpened(path);
-    return stream;
-  }
-
-  /**
-   * The same on a trunk, which is made first if there is none. Undefined: it cannot be; `open` it. Rejects with a
-   * MeshStreamError.
-   */
-  async openOnTrunk(
-    node: MeshNode | undefined,
-    key: string,
-    to: { readonly trunkKey: string; readonly localName: string | undefined },
-  ): Promise<Channel | undefined> {
-    if (node === undefined || this.#trunks === undefined) return undefined;
-    this.#checkRoom();
-    const dial = async (): Promise<MeshStream> => {
-      // Without a nonce all its records would be one, and one that is played back as good as the first.
-      const head = { nonce: newStreamKey() };
-      const { trunkKey: trunk, localName } = to;
-      const way = { key: trunk, purpose: 'trunk', head, localName } as const;
-      return (await this.#connect(node, way)).stream;
-    };
-    const record = this.#records.make(key, 'stream', {}, undefined);
-    const channel = await this.#trunks.open(node.nodeId, record, dial);
-    if (channel !== undefined) this.#deps.onOpened('trunk');
-    return channel;
-  }
-
-  #checkRoom(): void {
-    if (this.#isClosed) throw new MeshStreamError('closing');
-    if (this.openStreams >= this.#deps.limits.streamsMax) {
-      throw new MeshStreamError('streams-max', MESH_REFUSALS['streams-max']);
-    }
-  }
-
-  async #connect(
-    node: MeshNode | undefined,
-    way: {
-      readonly key: string;
-      readonly purpose: Purpose;
-      readonly head: JsonRecord;
-      readonly localName: string | undefined;
-    },
-  ): Promise<{ readonly stream: MeshStream; readonly path: StreamPath }> {
     if (node === undefined) throw new MeshStreamError('unknown-node');
     this.#checkRoom();
-    const { key, purpose, head, localName } = way;
     if (!this.#records.fits(head)) throw new MeshStreamError('head-too-long');
     const { path, ...dialled } = await this.#dial.dial(node, localName);
     if ('ended' in dialled) {
@@ -250,8 +168,9 @@ export class MeshStreams {
       socket.destroy();
       throw new MeshStreamError('closing');
     }
-    socket.write(encodeRecord('stream', this.#records.make(key, purpose, head, socket)));
-    return { stream: this.#keep(socket, Buffer.alloc(0), node.nodeId, head), path };
+    socket.write(encodeRecord('stream', this.#records.make(key, 'stream', head, socket)));
+    this.#deps.onOpened(path);
+    return this.#keep(socket, Buffer.alloc(0), node.nodeId, head);
   }
 
   /**
@@ -272,11 +191,7 @@ export class MeshStreams {
 
   /** A connection that was given to this process; if it is not expected it has been cut for the reason. */
   acceptHanded(channel: Channel, record: Uint8Array): MeshRefusal | undefined {
-    return this.#acceptChannel(channel, record, 'handOver');
-  }
-
-  #acceptChannel(channel: Channel, record: Uint8Array, purpose: Purpose): MeshRefusal | undefined {
-    const admitted = this.#find(record, purpose, undefined);
+    const admitted = this.#find(record, 'handOver', undefined);
     if (typeof admitted !== 'string' && admitted.expected.takesHanded) {
       const { expected, node, head } = admitted;
       expected.settle(new HandedStream(node, head, channel));
@@ -289,7 +204,6 @@ export class MeshStreams {
   /** Breaks the streams with a node that is gone for good. Those whose socket was taken are not ours. */
   destroyFor(nodeId: string): void {
     this.#dial.forget(nodeId);
-    this.#trunks?.destroyFor(nodeId);
     for (const stream of this.#open) if (stream.nodeId === nodeId) stream.destroy();
   }
 
@@ -297,35 +211,22 @@ export class MeshStreams {
   close(): void {
     this.#isClosed = true;
     for (const { settle } of this.#expected.values()) settle(new MeshStreamError('closing'));
-    this.#trunks?.close();
     for (const stream of this.#open) stream.destroy();
   }
 
-  #admit(records: RecordSocket, record: MeshRecord): MeshRefusal | undefined {
-    if (this.#trunks !== undefined && idIn(record.payload) === this.#trunkId) {
-      return this.#admitTrunk(records, record.payload);
+  #checkRoom(): void {
+    if (this.#isClosed) throw new MeshStreamError('closing');
+    if (this.#open.size >= this.#deps.limits.streamsMax) {
+      throw new MeshStreamError('streams-max', MESH_REFUSALS['streams-max']);
     }
+  }
+
+  #admit(records: RecordSocket, record: MeshRecord): MeshRefusal | undefined {
     const admitted = this.#find(record.payload, 'stream', records.socket);
     if (typeof admitted === 'string') return admitted;
     if (this.#open.size >= this.#deps.limits.streamsMax) return 'streams-max';
     const { expected, node, head } = admitted;
     expected.settle(this.#keep(records.socket, records.release(), node, head));
-    return undefined;
-  }
-
-  #admitTrunk(records: RecordSocket, record: Uint8Array): MeshRefusal | undefined {
-    if (this.#isClosed) return 'closing';
-    const said = this.#records.read(record, 'trunk', this.trunkKey ?? '', records.socket);
-    if (typeof said === 'string') return said;
-    const proof = proofIn(record);
-    if (this.#trunkProofs.has(proof)) return 'stream-unknown';
-    this.#trunkProofs.add(proof);
-    const [oldest] = this.#trunkProofs;
-    if (oldest !== undefined && this.#trunkProofs.size > TRUNK_PROOFS_MAX) {
-      this.#trunkProofs.delete(oldest);
-    }
-    const stream = this.#keep(records.socket, records.release(), said.node, said.head);
-    this.#trunks?.take(stream);
     return undefined;
   }
 

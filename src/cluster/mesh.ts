@@ -75,8 +75,6 @@ export class Mesh {
       keys: this.#keys,
       limits: this.#limits,
       nodeId,
-      makeTrunk: options.makeTrunk,
-      onRefused: reason => this.#refused({ reason, by: 'us' }, { address: undefined }),
       onOpened: path => deps.meter.count('halfway_mesh_stream_paths_total', { path }),
       onFault: (from, fault) => {
         deps.meter.count('halfway_mesh_stream_faults_total', {});
@@ -173,17 +171,6 @@ export class Mesh {
     const { handOver } = this.#options;
     if (localName === undefined || handOver === undefined) return false;
     return this.#streams.give(channel, key, { localName, handOver });
-  }
-
-  /**
-   * Opens the stream that the other node expects under `key`, on the connection that such streams share. Undefined: it
-   * takes none so; `openStream` gives it one of its own. Rejects with a MeshStreamError.
-   */
-  async openOnTrunk(nodeId: string, key: string): Promise<Channel | undefined> {
-    const trunkKey = this.#links.get(nodeId)?.peer?.trunkKey;
-    if (trunkKey === undefined) return undefined;
-    const to = { trunkKey, localName: this.#localNameOf(nodeId) };
-    return this.#streams.openOnTrunk(this.#known.get(nodeId), key, to);
   }
 
   /** Undefined unless both have a Unix socket. Whether they are on one machine is found out by using it. */
@@ -365,8 +352,7 @@ export class Mesh {
     const { nodeId, epoch } = this.#deps;
     const versions = this.#options.versions ?? MESH_VERSIONS;
     const us = { nodeId, epoch: epoch() };
-    const { trunkKey } = this.#streams;
-    return { keys: this.#keys, versions, us, localName: this.#localName, trunkKey };
+    return { keys: this.#keys, versions, us, localName: this.#localName };
   }
 
   #refused(

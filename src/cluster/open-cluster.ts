@@ -8,7 +8,6 @@ import type { ListenerDirectory, NodeRecord } from './listener-directory.ts';
 import type { MeshCredentials } from './mesh-credentials.ts';
 import { Mesh } from './mesh.ts';
 import type { MeshStream } from './mesh-stream.ts';
-import type { MakeTrunk } from './mesh-trunks.ts';
 import { RelayNode } from './relay-node.ts';
 import { UnlinkedNodes } from './unlinked-nodes.ts';
 
@@ -25,7 +24,6 @@ export interface ClusterOptions {
     /** Whether streams to nodes of this machine may pass by the mesh port, over Unix sockets. */
     readonly local: boolean;
     readonly handOver: HandOver | undefined;
-    readonly makeTrunk: MakeTrunk | undefined;
   };
 }
 
@@ -117,7 +115,6 @@ export async function openCluster(
       credentials: options.mesh.credentials,
       local: options.mesh.local,
       handOver: options.mesh.handOver,
-      makeTrunk: options.mesh.makeTrunk,
     },
   );
   const listeners = new Set<() => void>();

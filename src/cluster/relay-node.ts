@@ -48,7 +48,7 @@ export interface RelayNodeDeps {
   readonly clock: Clock;
   readonly mesh: Pick<
     Mesh,
-    'isUp' | 'send' | 'request' | 'openOnTrunk' | 'openStream' | 'expectEither' | 'giveChannel'
+    'isUp' | 'send' | 'request' | 'openStream' | 'expectEither' | 'giveChannel'
   >;
   readonly random: Randomness;
   readonly log: Logger;
@@ -233,9 +233,7 @@ export class RelayNode implements Cluster {
     const { mesh, joinHop, channelOf, log } = this.#deps;
     try {
       if (await mesh.giveChannel(node, streamKey, rendezvous)) return;
-      const channel =
-        (await mesh.openOnTrunk(node, streamKey)) ??
-        channelOf(await mesh.openStream(node, streamKey));
+      const channel = channelOf(await mesh.openStream(node, streamKey));
       if (channel === undefined) rendezvous.close(1011, 'The relay failed');
       else joinHop(rendezvous, channel);
     } catch (error) {

@@ -4,10 +4,9 @@ import { dialLocal, dialMesh, type Dialled } from './mesh-dial.ts';
 import type { MeshNode } from './mesh-link.ts';
 
 /**
- * What a stream goes over: nothing, for the client's connection was handed over; a connection that it shares with
- * others; one of its own, a Unix socket of this machine or TCP.
+ * What a stream goes over: nothing, for the client's connection was handed over; a Unix socket of this machine; or TCP.
  */
-export const STREAM_PATHS = ['handed', 'trunk', 'local', 'tcp'] as const;
+export const STREAM_PATHS = ['handed', 'local', 'tcp'] as const;
 export type StreamPath = (typeof STREAM_PATHS)[number];
 
 /** How long a node whose Unix socket could not be reached is reached by its address alone. */

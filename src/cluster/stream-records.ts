@@ -1,4 +1,4 @@
-// What comes first on a stream, on a trunk, and with a connection that is handed over:
+// What comes first on a stream, and with a connection that is handed over:
 //
 //     id (16 bytes) | proof (32 bytes) | JSON: node, head
 //
@@ -20,7 +20,6 @@ import type { MeshRefusal } from './mesh-refusals.ts';
 export const PURPOSES = {
   stream: 'halfway mesh stream',
   handOver: 'halfway mesh hand-over',
-  trunk: 'halfway mesh trunk',
 } as const;
 export type Purpose = keyof typeof PURPOSES;
 
@@ -28,7 +27,7 @@ const KEY_BYTES = 16;
 const ID_BYTES = 16;
 const PROOF_BYTES = 32;
 
-/** A key for one stream, or for all trunks to one process: 128 random bits. A secret: not for logs. */
+/** A key for one stream: 128 random bits. A secret: not for logs. */
 export function newStreamKey(): string {
   return randomBytes(KEY_BYTES).toString('hex');
 }
@@ -40,13 +39,9 @@ export function streamIdOf(key: string): string {
     .slice(0, ID_BYTES * 2);
 }
 
-/** The id and the proof of a record, as hex digits. Empty or short when it is none. */
+/** The id of a record, as hex digits. Empty or short when it is none. */
 export function idIn(record: Uint8Array): string {
   return Buffer.from(record.subarray(0, ID_BYTES)).toString('hex');
-}
-
-export function proofIn(record: Uint8Array): string {
-  return Buffer.from(record.subarray(ID_BYTES, ID_BYTES + PROOF_BYTES)).toString('hex');
 }
 
 /** Makes records in the name of a node, and reads those of others. */
@@ -83,6 +78,7 @@ export class StreamRecords {
     const proof = record.subarray(ID_BYTES, ID_BYTES + PROOF_BYTES);
     const said = record.subarray(ID_BYTES + PROOF_BYTES);
     const due = this.#keys.proof(socket, PURPOSES[purpose], key, id, said);
+    // The right one may still come: somebody who guesses must not spoil it.
     if (!isSameProof(proof, due)) return 'stream-forged';
     const { node, head } = parseJsonRecord(said) ?? {};
     return typeof node === 'string' && isJsonRecord(head) ? { node, head } : 'malformed';

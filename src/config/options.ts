@@ -186,14 +186,7 @@ export const OPTIONS = {
     default: 'on',
     parse: oneOf('on', 'off'),
     group: 'Cluster',
-    help: 'on: streams between nodes that share a machine go over a Unix socket; off: through the mesh address, always.',
-  },
-  meshTrunks: {
-    placeholder: 'WHICH',
-    default: 'off',
-    parse: oneOf('on', 'off'),
-    group: 'Cluster',
-    help: 'on: WebSockets between two nodes share a few connections, which is cheaper for small messages; off: each has its own.',
+    help: "on: a listener's connection moves to the node of its sender when both share a machine; off: payload crosses by the mesh address, always.",
   },
   nodeUrl: {
     placeholder: 'URL',

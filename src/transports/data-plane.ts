@@ -6,7 +6,6 @@ import { MessageChannel } from './message-channel.ts';
 import { NativeSocket, nativeDataPlane } from './native-channel.ts';
 import { nativeHandOver, type HandOver } from './native-hand-over.ts';
 import { adoptStream, type NodeStream } from './native-stream.ts';
-import { nativeTrunk, type Trunk, type TrunkHandlers } from './native-trunk.ts';
 import {
   loadNativePlane,
   selfTest,
@@ -39,10 +38,6 @@ export interface OpenDataPlane {
   readonly channelSocket: (onChannel: (channel: Channel) => void) => UpgradedSocket;
   /** A stream between nodes as a channel that the joiner knows; undefined: it cannot, take it otherwise. */
   readonly streamChannel: (stream: NodeStream) => Channel | undefined;
-  /** Makes a trunk of a stream between nodes; undefined: pairs have a stream each. */
-  readonly trunk:
-    | ((stream: NodeStream, side: 'opens' | 'takes', handlers: TrunkHandlers) => Trunk | undefined)
-    | undefined;
   /** Undefined: connections cannot go to other processes. */
   readonly handOver: HandOver | undefined;
   readonly remotePort: (response: HttpResponse) => number;
@@ -91,7 +86,6 @@ function nativePlane(plane: NativePlane, options: DataPlaneOptions, clock: Clock
     prepare: context => void plane.hook(context),
     channelSocket: onChannel => new NativeSocket(plane, options.messageBytesMax, onChannel),
     streamChannel: stream => adoptStream(plane, stream),
-    trunk: (stream, side, handlers) => nativeTrunk(plane, stream, side, handlers),
     handOver: nativeHandOver(plane, clock, options.messageBytesMax),
     remotePort: response => plane.remotePort(response),
     disarmTimeout: response => plane.setTimeoutSeconds(response, 0),
@@ -110,7 +104,6 @@ function messagePlane(options: DataPlaneOptions, meter: Meter, degraded: string)
     channelSocket: onChannel =>
       new MessageChannel(options.fallbackQueueBytesMax, onChannel, onOverflow),
     streamChannel: () => undefined,
-    trunk: undefined,
     handOver: undefined,
     remotePort: () => 0,
     disarmTimeout: () => {},

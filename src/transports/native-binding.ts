@@ -26,14 +26,6 @@ export interface NativeBinding {
     onTaken: (leg: number, record: Uint8Array) => void,
   ): number;
   closeDoor(door: number): void;
-  makeTrunk(
-    fd: number,
-    head: Uint8Array,
-    opens: boolean,
-    onEvent: (leg: number, record?: Uint8Array) => void,
-  ): number;
-  openStream(trunk: number, record: Uint8Array): number;
-  destroyTrunk(trunk: number): void;
   splice(a: number, b: number, counters: Float64Array, onEnd: (end: number[]) => void): boolean;
   deliver(leg: number, onEvent: OnEvent): boolean;
   pause(leg: number): void;
@@ -99,13 +91,6 @@ export function nativePlane(binding: NativeBinding, defaults: NativePlaneOptions
       const door = binding.openDoor(name, messageBytesMax, onTaken);
       return door === 0 ? undefined : () => binding.closeDoor(door);
     },
-    makeTrunk: (fd, head, opens, handlers) =>
-      binding.makeTrunk(fd, head, opens, (leg, record) => {
-        if (record === undefined) handlers.gone();
-        else handlers.opened(leg, record);
-      }),
-    openStream: (trunk, record) => binding.openStream(trunk, record),
-    destroyTrunk: trunk => binding.destroyTrunk(trunk),
     splice: (a, b, counters, onEnd) =>
       binding.splice(a, b, counters, end => onEnd(parseSpliceEnd(end))),
     deliver: (leg, receiver) => binding.deliver(leg, dispatcher(receiver)),
@@ -184,19 +169,17 @@ function parseStats(numbers: readonly number[]): NativePlaneStats {
     adoptedTotal: at(8),
     takenTotal: at(9),
     givenTotal: at(10),
-    trunksTotal: at(11),
-    streamsTotal: at(12),
-    splicedTotal: at(13),
-    pausesTotal: at(14),
-    lingeredTotal: at(15),
+    splicedTotal: at(11),
+    pausesTotal: at(12),
+    lingeredTotal: at(13),
     endsTotal: {
-      close: at(16),
-      lost: at(17),
-      'protocol-error': at(18),
-      'too-big': at(19),
-      stalled: at(20),
-      'closed-by-us': at(21),
-      'pair-ended': at(22),
+      close: at(14),
+      lost: at(15),
+      'protocol-error': at(16),
+      'too-big': at(17),
+      stalled: at(18),
+      'closed-by-us': at(19),
+      'pair-ended': at(20),
     },
   };
 }

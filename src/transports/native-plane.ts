@@ -121,9 +121,6 @@ export interface NativePlaneStats {
   /** Of those attached, connections that another process gave; and those that were given to one. */
   readonly takenTotal: number;
   readonly givenTotal: number;
-  /** Trunks, and those of the attached that are streams of theirs. */
-  readonly trunksTotal: number;
-  readonly streamsTotal: number;
   readonly splicedTotal: number;
   readonly pausesTotal: number;
   readonly endsTotal: { readonly [Cause in LegEndCause]: number };
@@ -181,25 +178,6 @@ export interface NativePlane {
     options: Pick<AttachOptions, 'messageBytesMax'>,
     onTaken: (leg: LegHandle, record: Uint8Array) => void,
   ): (() => void) | undefined;
-  /**
-   * A trunk on a descriptor of its own for the connection that `fd` leads to, of which `head` was read: see
-   * native/src/trunk.h. One of both nodes `opens` the streams; the other is told of each, as of a parked raw leg, with
-   * the record it was opened with. Returns 0 when it cannot be; else what the two functions below take.
-   */
-  makeTrunk(
-    fd: number,
-    head: Uint8Array,
-    opens: boolean,
-    handlers: {
-      opened(leg: LegHandle, record: Uint8Array): void;
-      /** It is closed, and all its streams are lost. Once, and last. */
-      gone(): void;
-    },
-  ): number;
-  /** A raw leg on a new stream, parked; 0 when the trunk is gone or the record longer than 16 KiB. */
-  openStream(trunk: number, record: Uint8Array): LegHandle;
-  /** Cuts it, and all its streams. */
-  destroyTrunk(trunk: number): void;
   /**
    * Joins two parked legs; false when one of them is gone, or not parked. `counters` holds payload bytes a to b, b to a,
    * data frames a to b, b to a, and is added to while the pair lives; pairs may share it. `onEnd` is called once,

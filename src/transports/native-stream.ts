@@ -31,7 +31,7 @@ export function adoptStream(plane: NativePlane, stream: NodeStream): NativeChann
 }
 
 /** Node has no public way to ask. */
-export function descriptorOf(socket: Socket): number | undefined {
+function descriptorOf(socket: Socket): number | undefined {
   const handle: unknown = Reflect.get(socket, '_handle');
   if (typeof handle !== 'object' || handle === null || !('fd' in handle)) return undefined;
   return typeof handle.fd === 'number' && handle.fd >= 0 ? handle.fd : undefined;

@@ -1,4 +1,3 @@
-import { connect, type Socket } from 'node:net';
 import { describe, expect, test } from 'vitest';
 import { systemClock } from '../../src/base/clock.ts';
 import { HandedStream, type HandOver } from '../../src/cluster/handed-stream.ts';
@@ -8,14 +7,12 @@ import { MESH_DEFAULTS } from '../../src/cluster/mesh-options.ts';
 import { MeshStreams } from '../../src/cluster/mesh-streams.ts';
 import { type StreamPath } from '../../src/cluster/stream-dial.ts';
 import { newStreamKey } from '../../src/cluster/stream-records.ts';
-import { TRUNKS_PER_NODE, type MakeTrunk } from '../../src/cluster/mesh-trunks.ts';
 import type { Channel } from '../../src/relay/ports.ts';
 import { ChannelRecord } from '../conformance/channel.ts';
 import { MemoryChannel } from '../support/memory-channel.ts';
 import { startFaultProxy } from '../support/fault-proxy.ts';
 import { makeMeshCertificate } from '../support/mesh-certificates.ts';
 import { startMeshNode, startPair, TEST_SECRET, type TestMeshNode } from '../support/mesh-node.ts';
-import { until } from '../support/within.ts';
 
 const WAIT = { timeoutMs: 5_000 };
 const LOCAL = { ways: { local: true } };
@@ -34,53 +31,6 @@ class Exchange implements HandOver {
     taker?.(channel, record);
     return Promise.resolve(taker !== undefined);
   }
-}
-
-/** What `native-trunk.ts` does, but that streams end where they are told of: records behind each other, by length. */
-function trunksOf(made: { cut: () => void }[]): MakeTrunk {
-  return (stream, side, handlers) => {
-    const taken = stream.takeSocket(() => taken?.socket.destroy());
-    if (taken === undefined) return undefined;
-    const { socket, head, left } = taken;
-    let streams = 0;
-    const told = (bytes: Buffer): void => {
-      for (let rest = bytes; rest.length > 0; rest = rest.subarray(2 + rest.readUInt16BE())) {
-        streams += 1;
-        handlers.opened(MemoryChannel.pair()[0], rest.subarray(2, 2 + rest.readUInt16BE()));
-      }
-    };
-    if (side === 'takes') socket.on('data', told);
-    socket.once('end', () => socket.destroy());
-    readAgain(socket);
-    told(head);
-    socket.once('close', () => {
-      left();
-      handlers.gone();
-    });
-    made.push({ cut: () => socket.destroy() });
-    return {
-      open(record) {
-        if (socket.destroyed) return undefined;
-        const length = Buffer.alloc(2);
-        length.writeUInt16BE(record.length);
-        socket.write(Buffer.concat([length, record]));
-        streams += 1;
-        return MemoryChannel.pair()[0];
-      },
-      get streams() {
-        return streams;
-      },
-      destroy: () => void socket.destroy(),
-    };
-  };
-}
-
-/** Lets Node read a socket that was taken. */
-function readAgain(socket: Socket): void {
-  socket.resume();
-  const handle: unknown = Reflect.get(socket, '_handle');
-  if (typeof handle !== 'object' || handle === null || !('readStart' in handle)) return;
-  if (typeof handle.readStart === 'function') handle.readStart();
 }
 
 function pathsOf(node: TestMeshNode): string[] {
@@ -129,9 +79,7 @@ describe('streams between nodes of one machine', () => {
       keys: new MeshKeys({ secret: TEST_SECRET }),
       limits: MESH_DEFAULTS,
       nodeId: 'a',
-      makeTrunk: undefined,
       onFault: () => {},
-      onRefused: () => {},
       onOpened: path => void paths.push(path),
     });
     for (let i = 0; i < 2; i += 1) {
@@ -155,9 +103,7 @@ describe('streams between nodes of one machine', () => {
       keys: new MeshKeys(credentials),
       limits: MESH_DEFAULTS,
       nodeId: 'a',
-      makeTrunk: undefined,
       onFault: () => {},
-      onRefused: () => {},
       onOpened: path => expect(path).toBe('local'),
     });
     const localName = pair.a.mesh.links()[0]?.peer?.localName;
@@ -223,78 +169,5 @@ describe('giveChannel() and expectEither()', () => {
     for (const taker of handOver.takers.values()) taker(MemoryChannel.pair()[0], record);
     expect(await again).toBeInstanceOf(HandedStream);
     await cut(record, 'stream-unknown');
-  });
-});
-
-async function startTrunks() {
-  const made: { cut: () => void }[] = [];
-  const makeTrunk = trunksOf(made);
-  const pair = await startPair({ ways: { makeTrunk } }, { ways: { makeTrunk } });
-  const open = async (): Promise<unknown> => {
-    const key = newStreamKey();
-    const expected = pair.b.mesh.expectEither({ key, from: 'a', ...WAIT });
-    expect(await pair.a.mesh.openOnTrunk('b', key)).toBeDefined();
-    return expected;
-  };
-  return { ...pair, made, open };
-}
-
-describe('openOnTrunk()', () => {
-  test('streams to one node share some connections', async () => {
-    await using it = await startTrunks();
-    const streams = await Promise.all(Array.from({ length: 9 }, () => it.open()));
-    for (const one of streams) expect(one).toMatchObject({ nodeId: 'a', head: {} });
-    // Seen from both ends.
-    expect(it.made.length).toBe(2 * TRUNKS_PER_NODE);
-    expect(pathsOf(it.a)).toEqual(Array.from({ length: 9 }, () => 'trunk'));
-    expect(it.a.mesh.stats().openStreams).toBe(9);
-    expect(it.b.mesh.stats().openStreams).toBe(9);
-  });
-
-  test('one that was lost is made anew', async () => {
-    await using it = await startTrunks();
-    await it.open();
-    it.made[0]?.cut();
-    await until('both know', () =>
-      [it.a, it.b].every(({ mesh }) => mesh.stats().openStreams === 0),
-    );
-    await it.open();
-    expect(it.made.length).toBe(4);
-  });
-
-  test('to a build that takes none, there is none', async () => {
-    await using pair = await startPair({ ways: { makeTrunk: trunksOf([]) } }, {});
-    expect(await pair.a.mesh.openOnTrunk('b', newStreamKey())).toBeUndefined();
-    await carryStream(pair.a, pair.b);
-    expect(pathsOf(pair.a)).toEqual(['tcp']);
-  });
-
-  test('a connection played back opens nothing', async () => {
-    const made: { cut: () => void }[] = [];
-    const makeTrunk = trunksOf(made);
-    await using pair = await startPair({ ways: { makeTrunk } }, { ways: { makeTrunk } });
-    await using proxy = await startFaultProxy(pair.b.mesh.port);
-    pair.a.list.set([pair.b.node(proxy.port)]);
-    proxy.isRecording = true;
-    const key = newStreamKey();
-    const expected = pair.b.mesh.expectEither({ key, from: 'a', ...WAIT });
-    await pair.a.mesh.openOnTrunk('b', key);
-    await expected;
-    await using player = await startFaultProxy(pair.b.mesh.port);
-    const replay = Buffer.concat(proxy.recorded['to-target']);
-    const socket = connect({ port: player.port, host: '127.0.0.1' });
-    socket.on('error', () => {});
-    socket.write(replay);
-    await pair.b.logged('MeshConnectionRefused', 'stream-unknown');
-    expect(made.length).toBe(2);
-    socket.destroy();
-  });
-
-  test('a node that is gone takes its trunk with it', async () => {
-    await using it = await startTrunks();
-    await it.open();
-    it.a.list.set([]);
-    await it.b.mesh.close();
-    await until('no stream is left', () => it.a.mesh.stats().openStreams === 0);
   });
 });

@@ -17,7 +17,6 @@ const NAMES = [
   'soak',
   'splice',
   'transform',
-  'trunk',
 ];
 const SUITE = NAMES.map(name => `test/native/${name}.test.ts`);
 

@@ -104,8 +104,6 @@ const COURSES: readonly { kinds: readonly [LegKind, LegKind]; messages: number }
   { kinds: ['websocket', 'websocket'], messages: MESSAGES },
   { kinds: ['websocket', 'raw'], messages: MESSAGES / 5 },
   { kinds: ['raw', 'raw'], messages: MESSAGES / 5 },
-  { kinds: ['websocket', 'stream'], messages: MESSAGES / 5 },
-  { kinds: ['stream', 'stream'], messages: MESSAGES / 5 },
 ];
 
 describe.each(COURSES)('splice() $kinds', ({ kinds, messages }) => {

@@ -1,5 +1,4 @@
 import { connect, type Socket } from 'node:net';
-import type { TrunkStream } from './trunk-end.ts';
 import {
   encodeClosePayload,
   encodeFrame,
@@ -38,7 +37,7 @@ function handshake(path: string): string {
  * answers no Close and no ping, and ends TCP when told.
  */
 export class FrameClient {
-  readonly socket: Socket | TrunkStream;
+  readonly socket: Socket;
   /** FIN or a reset has come. */
   readonly ended: Promise<void>;
   /** The socket is gone, on both directions. */
@@ -52,7 +51,7 @@ export class FrameClient {
   #isEnded = false;
   readonly #isMasking: boolean;
 
-  private constructor(socket: Socket | TrunkStream, isMasking: boolean) {
+  private constructor(socket: Socket, isMasking: boolean) {
     this.socket = socket;
     this.#isMasking = isMasking;
     this.ended = new Promise(resolve => {
@@ -99,7 +98,7 @@ export class FrameClient {
   }
 
   /** Another node, at the far end of a stream: unmasked frames from the first byte. */
-  static ofStream(socket: Socket | TrunkStream): FrameClient {
+  static ofStream(socket: Socket): FrameClient {
     const client = new FrameClient(socket, false);
     socket.on('data', (data: Buffer) => client.#take(data));
     return client;

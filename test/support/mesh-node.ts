@@ -57,8 +57,8 @@ export interface MeshNodeOptions {
   readonly credentials?: MeshOptions['credentials'];
   readonly limits?: Partial<MeshLimits>;
   readonly versions?: MeshOptions['versions'];
-  /** Each as the mesh takes it; without them streams have a TCP connection each. */
-  readonly ways?: Pick<MeshOptions, 'local' | 'handOver' | 'makeTrunk'>;
+  /** Each as the mesh takes it; without them streams go over TCP. */
+  readonly ways?: Pick<MeshOptions, 'local' | 'handOver'>;
   /** Instead of being put into `heard`. */
   readonly onMessage?: (heard: Heard) => void;
 }

@@ -13,7 +13,6 @@ import {
 } from '../../src/transports/native-plane.ts';
 import { LISTEN_EXCLUSIVE, uWS } from '../../src/transports/uws.ts';
 import { FrameClient, type Address } from './frame-client.ts';
-import { TrunkEnd } from './trunk-end.ts';
 import { until, within } from './within.ts';
 
 /** The plane, or a failure: the tests in test/native/ are about nothing else. */
@@ -23,8 +22,8 @@ export function requirePlane(): NativePlane {
   return loaded.plane;
 }
 
-/** What is at the far end of a leg: a WebSocket client; another node, on a connection or on a stream of a trunk. */
-export type LegKind = 'websocket' | 'raw' | 'stream';
+/** What is at the far end of a leg: a WebSocket client, or another node. */
+export type LegKind = 'websocket' | 'raw';
 
 export interface PairOptions {
   /** Limits of both legs, as far as they are WebSockets; none unless given. */
@@ -53,14 +52,6 @@ export interface NativeRelay extends AsyncDisposable {
   ): Promise<{ client: FrameClient; leg: LegHandle }>;
   /** Another node, and its parked leg: adopted from a socket of Node, with `head` as read before. */
   adopt(head?: Uint8Array): Promise<{ client: FrameClient; leg: LegHandle }>;
-  /** The same on a stream of the one trunk that this relay has. */
-  adoptStream(): Promise<{ client: FrameClient; leg: LegHandle }>;
-  /** The far end of that trunk. */
-  trunk(): Promise<TrunkEnd>;
-  of(
-    kind: LegKind,
-    limits?: Partial<AttachOptions>,
-  ): Promise<{ client: FrameClient; leg: LegHandle }>;
   splice(legA: LegHandle, legB: LegHandle): Pick<TestPair, 'counters' | 'ended'>;
   pair(options?: PairOptions): Promise<TestPair>;
   /** The object of uWebSockets.js behind a leg. */
@@ -91,8 +82,6 @@ export async function startNativeRelay(listenOn: 'tcp' | 'unix' = 'tcp'): Promis
   const visitors = new Map<string, Visitor>();
   const sockets = new Map<LegHandle, WebSocket<unknown>>();
   const clients: FrameClient[] = [];
-  const streams = new Map<string, (leg: LegHandle) => void>();
-  let trunk: Promise<TrunkEnd> | undefined;
   let visits = 0;
   relays += 1;
   const unixPath = join(tmpdir(), `halfway-native-${process.pid}-${relays}.sock`);
@@ -159,32 +148,6 @@ export async function startNativeRelay(listenOn: 'tcp' | 'unix' = 'tcp'): Promis
       clients.push(client);
       return { client, leg };
     },
-    trunk() {
-      trunk ??= (async () => {
-        const { near, far } = await connection();
-        const number = plane.makeTrunk(descriptorOf(near), new Uint8Array(0), false, {
-          opened: (leg, record) => streams.get(Buffer.from(record).toString())?.(leg),
-          gone: () => {
-            trunk = undefined;
-          },
-        });
-        if (number === 0) throw new Error('Cannot make a trunk');
-        near.destroy();
-        return new TrunkEnd(far);
-      })();
-      return trunk;
-    },
-    async adoptStream() {
-      const end = await relay.trunk();
-      visits += 1;
-      const record = `stream ${visits}`;
-      const opened = new Promise<LegHandle>(resolve => void streams.set(record, resolve));
-      const client = FrameClient.ofStream(end.open(Buffer.from(record)));
-      clients.push(client);
-      const leg = await within('a stream', opened);
-      streams.delete(record);
-      return { client, leg };
-    },
     splice(legA, legB) {
       const counters = new Float64Array(4);
       let isSpliced = false;
@@ -194,19 +157,13 @@ export async function startNativeRelay(listenOn: 'tcp' | 'unix' = 'tcp'): Promis
       if (!isSpliced) throw new Error('Cannot splice');
       return { counters, ended };
     },
-    async pair(options = {}) {
-      const { limits = {} } = options;
-      const [kindA, kindB]: readonly [LegKind, LegKind] = options.kinds ?? [
-        'websocket',
-        'websocket',
-      ];
-      const [a, b] = await Promise.all([relay.of(kindA, limits), relay.of(kindB, limits)]);
+    async pair({ limits = {}, kinds = ['websocket', 'websocket'] } = {}) {
+      const [a, b] = await Promise.all(
+        kinds.map(kind => (kind === 'raw' ? relay.adopt() : relay.park(limits))),
+      );
+      if (a === undefined || b === undefined) throw new Error('Two kinds make a pair');
       const spliced = relay.splice(a.leg, b.leg);
       return { a: a.client, b: b.client, legA: a.leg, legB: b.leg, ...spliced };
-    },
-    of(kind, limits = {}) {
-      if (kind === 'raw') return relay.adopt();
-      return kind === 'stream' ? relay.adoptStream() : relay.park(limits);
     },
     wsOf(leg) {
       const ws = sockets.get(leg);
@@ -226,7 +183,6 @@ export async function startNativeRelay(listenOn: 'tcp' | 'unix' = 'tcp'): Promis
     },
     empty: () => until('no leg left', () => plane.stats().legs === 0),
     stop() {
-      void trunk?.then(end => end.socket.destroy());
       if (listening !== undefined) uWS.us_listen_socket_close(listening);
       listening = undefined;
       app.close();
