@@ -71,6 +71,8 @@ export class MemberDirectory implements ListenerDirectory {
   #isJoined = false;
   #isClosed = false;
   #nodesRemoved = 0;
+  /** A start waits for having caught up, which is an event for nobody else. */
+  #endFirstWait: () => void = () => {};
 
   constructor(deps: MemberDirectoryDeps) {
     assert(isNodeId(deps.node), 'a node id is 1 to 64 letters, digits, ".", "_" or "-"');
@@ -107,7 +109,10 @@ export class MemberDirectory implements ListenerDirectory {
         this.#health.degrade('catching-up');
         this.#beatNow();
       },
-      onCaughtUp: () => this.#health.recover('catching-up'),
+      onCaughtUp: () => {
+        this.#health.recover('catching-up');
+        this.#endFirstWait();
+      },
       onDoubt: nodes => {
         this.#doubt(nodes).catch(this.#reportBug);
       },
@@ -279,13 +284,8 @@ export class MemberDirectory implements ListenerDirectory {
     await this.#beat();
     if (this.#follower.isCurrent || this.#isClosed) return;
     await new Promise<void>(resolve => {
-      const stop = this.observe(() => {
-        if (!this.#follower.isCurrent) return;
-        done();
-      });
-      const cancel = this.#clock.after(this.#times.joinTimeoutMs, () => done());
-      const done = (): void => {
-        stop();
+      const cancel = this.#clock.after(this.#times.joinTimeoutMs, resolve);
+      this.#endFirstWait = () => {
         cancel();
         resolve();
       };
