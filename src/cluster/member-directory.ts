@@ -1,16 +1,12 @@
 import { assert, unreachable } from '../base/assert.ts';
 import type { CancelTimer, Clock } from '../base/clock.ts';
+import { Claims } from './claims.ts';
 import { CoordinatorError, type Coordinator, type FeedChange, type Holder } from './coordinator.ts';
 import { DirectoryView } from './directory-view.ts';
 import { FeedFollower } from './feed-follower.ts';
-import { DirectoryHealth } from './health.ts';
+import { DirectoryHealth, type Attempt } from './health.ts';
 import { Lease } from './lease.ts';
-import {
-  CLAIMS_IN_FLIGHT_MAX,
-  CLAIMS_WAITING_MAX,
-  SUSPICIONS_MAX,
-  type DirectoryTimes,
-} from './limits.ts';
+import type { DirectoryTimes } from './limits.ts';
 import type {
   ClaimResult,
   DegradedReason,
@@ -28,7 +24,7 @@ import type {
 import { ListenerIndex } from './listener-index.ts';
 import { OwnListeners } from './own-listeners.ts';
 import { isNodeId } from './records.ts';
-import { Turnstile } from './turnstile.ts';
+import { Suspicions } from './suspicions.ts';
 
 export interface MemberDirectoryDeps {
   readonly coordinator: Coordinator;
@@ -58,19 +54,16 @@ export class MemberDirectory implements ListenerDirectory {
   readonly #own: OwnListeners;
   readonly #view: DirectoryView;
   readonly #follower: FeedFollower;
-  readonly #claims = new Turnstile({
-    insideMax: CLAIMS_IN_FLIGHT_MAX,
-    waitingMax: CLAIMS_WAITING_MAX,
-  });
-  readonly #suspicions = new Map<string, Promise<SuspicionResult>>();
+  readonly #claims: Claims;
+  readonly #suspicions: Suspicions;
   #cancelBeat: CancelTimer | undefined;
   #isBeating = false;
   #isBeatWanted = false;
-  #flushing: Promise<'done' | 'lease-lost'> | undefined;
   #isChecked = false;
   #isJoined = false;
   #isClosed = false;
-  #nodesRemoved = 0;
+  /** Nodes removed because their lease had run out. */
+  #expired = 0;
   /** A start waits for having caught up, which is an event for nobody else. */
   #endFirstWait: () => void = () => {};
 
@@ -98,6 +91,23 @@ export class MemberDirectory implements ListenerDirectory {
       nodeGone: (node, why) => this.#emit({ type: 'node-gone', node, why }),
       warning: message => this.#health.warn(message),
     });
+    const attempt: Attempt = take => this.#try(take);
+    this.#claims = new Claims({
+      coordinator,
+      lease: this.#lease,
+      own: this.#own,
+      index: this.#index,
+      attempt,
+      onLeaseLost: () => this.#beatNow(),
+    });
+    this.#suspicions = new Suspicions({
+      coordinator,
+      clock,
+      times,
+      lease: this.#lease,
+      attempt,
+      isKnown: node => this.#view.node(node) !== undefined,
+    });
     this.#follower = new FeedFollower({
       coordinator,
       clock,
@@ -114,7 +124,7 @@ export class MemberDirectory implements ListenerDirectory {
         this.#endFirstWait();
       },
       onDoubt: nodes => {
-        this.#doubt(nodes).catch(this.#reportBug);
+        this.#suspicions.doubt(nodes).catch(this.#reportBug);
       },
       onUnusable: message => this.#noteUnusable(message),
     });
@@ -142,44 +152,11 @@ export class MemberDirectory implements ListenerDirectory {
     claim: ListenerClaim,
     { listenersMax }: { readonly listenersMax: number },
   ): Promise<ClaimResult> {
-    if (this.#own.isFull) return { type: 'node-full' };
-    const placed = this.#own.begin(claim);
-    if (this.#lease.isHeld && this.#coordinator.isUp && !this.#claims.isFull) {
-      let { holder } = this.#lease;
-      const result = await this.#try(() =>
-        this.#claims.pass(async () => {
-          holder = this.#lease.holder;
-          return this.#own.step(() => this.#coordinator.claim(holder, placed, listenersMax));
-        }),
-      );
-      if (result === 'quota-reached') {
-        this.#own.abandon(claim.key);
-        return { type: 'quota-reached' };
-      }
-      if (result === 'claimed') {
-        const isWritten = this.#lease.isHeld && this.#lease.holder.epoch === holder.epoch;
-        if (this.#own.grant(claim.key, this.#lease.holder, { isWritten })) {
-          return { type: 'claimed', provisional: !isWritten };
-        }
-        // Released while we asked. The row may have been written after its release.
-        this.#own.takeOut(placed);
-        await this.#try(() => this.#flush());
-        return { type: 'claimed', provisional: false };
-      }
-      if (result === 'lease-lost') this.#beatNow();
-    }
-    const { namespace, hybridConnection } = claim;
-    if (this.#index.of(namespace, hybridConnection).length >= listenersMax) {
-      this.#own.abandon(claim.key);
-      return { type: 'quota-reached' };
-    }
-    this.#own.grant(claim.key, this.#lease.holder, { isWritten: false });
-    return { type: 'claimed', provisional: true };
+    return this.#claims.claim(claim, listenersMax);
   }
 
   async release(key: string): Promise<void> {
-    this.#own.release(key);
-    if ((await this.#try(() => this.#flush())) === 'lease-lost') this.#beatNow();
+    return this.#claims.release(key);
   }
 
   listenersOf(namespace: string, hybridConnection: string): readonly ListenerRow[] {
@@ -205,16 +182,7 @@ export class MemberDirectory implements ListenerDirectory {
   }
 
   async suspect(node: string): Promise<SuspicionResult> {
-    const open = this.#suspicions.get(node);
-    if (open !== undefined) return open;
-    if (this.#suspicions.size >= SUSPICIONS_MAX || !this.#lease.mayRemoveOthers) return 'unknown';
-    const suspicion = this.#challenge(node);
-    this.#suspicions.set(node, suspicion);
-    try {
-      return await suspicion;
-    } finally {
-      this.#suspicions.delete(node);
-    }
+    return this.#suspicions.suspect(node);
   }
 
   degradedReasons(): readonly DegradedReason[] {
@@ -242,7 +210,7 @@ export class MemberDirectory implements ListenerDirectory {
       reconciliations: { ...this.#follower.reconciliations },
       rowsRepaired: this.#own.repaired,
       rowsIgnored: this.#view.ignored,
-      nodesRemoved: this.#nodesRemoved,
+      nodesRemoved: this.#expired + this.#suspicions.expelled,
     };
   }
 
@@ -337,7 +305,7 @@ export class MemberDirectory implements ListenerDirectory {
     this.#health.recover('coordinator-away', 'coordinator-unusable', 'node-id-taken');
     await this.#lease.describe();
     await this.#follower.reconcile();
-    if ((await this.#flush()) === 'lease-lost') this.#isBeatWanted = true;
+    if ((await this.#claims.flush()) === 'lease-lost') this.#isBeatWanted = true;
     else if (this.#own.unwritten === 0) this.#health.recover('lease-lost');
   }
 
@@ -350,7 +318,7 @@ export class MemberDirectory implements ListenerDirectory {
       if (renewal.type === 'renewed') {
         this.#follower.check(renewal, sentAt);
         if (this.#lease.mayRemoveOthers && renewal.late.length > 0) {
-          this.#nodesRemoved += await this.#coordinator.removeNodes(renewal.late, 'expired');
+          this.#expired += await this.#coordinator.removeNodes(renewal.late, 'expired');
         }
         if (renewal.garbage !== undefined) await this.#collect(renewal.garbage);
         const digest = renewal.digests.get(this.#lease.holder.node);
@@ -390,38 +358,6 @@ export class MemberDirectory implements ListenerDirectory {
     this.#isChecked = refusal === undefined;
     for (const warning of warnings) this.#health.warn(warning);
     return refusal;
-  }
-
-  /** Writes what waits. Several callers share one run: what they added meanwhile is part of it. */
-  async #flush(): Promise<'done' | 'lease-lost'> {
-    if (!this.#lease.isHeld || !this.#coordinator.isUp) return 'done';
-    this.#flushing ??= this.#own.flush(this.#lease.holder).finally(() => {
-      this.#flushing = undefined;
-    });
-    return this.#flushing;
-  }
-
-  async #challenge(node: string): Promise<SuspicionResult> {
-    const removed = await this.#try(async () => {
-      const lease = await this.#coordinator.challenge(node);
-      if (lease === undefined) return 1;
-      await new Promise<void>(resolve => {
-        this.#clock.after(this.#times.suspicionGraceMs, resolve);
-      });
-      // What we missed ourselves meanwhile may have been the coordinator's fault.
-      if (!this.#lease.mayRemoveOthers) return undefined;
-      const count = await this.#coordinator.removeNodes([lease], 'expelled');
-      this.#nodesRemoved += count;
-      return count;
-    });
-    if (removed === undefined) return 'unknown';
-    return removed > 0 || this.#view.node(node) === undefined ? 'gone' : 'alive';
-  }
-
-  async #doubt(nodes: readonly string[]): Promise<void> {
-    for (const node of nodes.slice(0, SUSPICIONS_MAX)) {
-      await this.#try(() => this.#coordinator.challenge(node));
-    }
   }
 
   #hearOfSelf(change: FeedChange): void {
