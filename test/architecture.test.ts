@@ -19,7 +19,9 @@ const MAY_IMPORT: Record<string, string> = {
     'node:net node:tls node:crypto node:fs node:os node:path node:url',
   config: 'base protocol valibot yaml ipaddr.js node:fs node:path',
   observability: 'base pino pino-pretty prom-client',
-  client: 'base protocol auth ws',
+  client:
+    'base protocol auth https-proxy-agent http-proxy-agent proxy-from-env node:http node:https ' +
+    'node:crypto node:stream node:stream/promises node:net node:tls node:events node:url',
   workers:
     'base cluster store config management observability transports version.ts ' +
     'node:child_process node:net',
