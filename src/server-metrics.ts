@@ -146,6 +146,7 @@ export function serverMetrics(entityLabelsMax: number): ServerMetrics {
   function collectProcess({ relay, dataPlane, tls, readiness }: MetricSources): void {
     metrics.gauge('halfway_ready').set(readiness().ready ? 1 : 0);
     metrics.gauge('halfway_waiting_senders').set(relay.waitingSenders);
+    metrics.gauge('halfway_held_senders').set(relay.heldSenders);
     metrics.gauge('halfway_data_plane_native').set(dataPlane.degraded === undefined ? 1 : 0);
     const stats = dataPlane.stats();
     metrics

@@ -41,6 +41,8 @@ export type OptionGroup =
 
 /** uWebSockets.js takes idle times of 8 to 960 seconds. */
 const KEEP_ALIVE_MS = { min: 8_000, max: 960_000 };
+/** Rounds that follow each other faster would ask listeners that are not back yet. */
+const REBALANCE_INTERVAL_MS_MIN = 1_000;
 /** Largest size an option may ask for: sizes are counted in 32 bits here and there. */
 const BYTES_MAX = 2 ** 31 - 1;
 /** More processes than machines have cores for. */
@@ -188,6 +190,20 @@ export const OPTIONS = {
     group: 'Cluster',
     help: 'Where listeners reach this very node, past the balancer: they are told to dial it, which saves the hop.',
   },
+  rebalance: {
+    placeholder: 'HOW',
+    default: 'on',
+    parse: oneOf('on', 'off'),
+    group: 'Cluster',
+    help: 'on: a node with clearly more listeners than its share asks some to connect again, so that new nodes get theirs.',
+  },
+  rebalanceIntervalMs: {
+    ...milliseconds,
+    default: 60_000,
+    parse: wholeNumber(REBALANCE_INTERVAL_MS_MIN, DELAY_MS_MAX),
+    group: 'Cluster',
+    help: 'At most one round of it in this time: a fifth of its own, spread over a third of the time.',
+  },
   meshSecret: {
     placeholder: 'FILE',
     default: undefined,
@@ -224,6 +240,12 @@ export const OPTIONS = {
     default: 30_000,
     parse: timeout,
     help: 'How long a listener may take to dial the address of an offered connection (then 504).',
+  },
+  listenerWaitMs: {
+    ...milliseconds,
+    default: 250,
+    parse: delay,
+    help: 'In a cluster, how long a sender waits for a listener that may just have connected elsewhere (then 404).',
   },
   tokenGraceMs: {
     ...milliseconds,

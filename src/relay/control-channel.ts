@@ -25,6 +25,7 @@ export type DisconnectReason =
   | 'token-expired'
   | 'renewal-refused'
   | 'draining'
+  | 'rebalanced'
   | 'deleted'
   | 'message-too-big';
 
@@ -83,10 +84,15 @@ export class ControlChannel implements ReachableListener {
     return this.#pending.size;
   }
 
+  /** It takes nothing new: it ends as soon as its answers are out, or has ended. */
+  get isLeaving(): boolean {
+    const { phase } = this.#state;
+    return this.#endWhenSettled !== undefined || this.#closing !== undefined || phase === 'closed';
+  }
+
   /** False: too much waits on this channel already, or it is closing; nothing was sent. */
   offer(pending: Pending, text: string, body?: Uint8Array): boolean {
-    if (this.#state.phase === 'closed' || this.#closing !== undefined) return false;
-    if (this.#endWhenSettled !== undefined) return false;
+    if (this.isLeaving) return false;
     if (!this.#socket.send(text, body)) return false;
     this.#pending.add(pending);
     return true;
@@ -149,6 +155,7 @@ export class ControlChannel implements ReachableListener {
   /** Takes nothing new, and closes like `end` as soon as nothing is outstanding: answers come back on this channel. */
   endWhenSettled(reason: DisconnectReason, code: number, text: string): void {
     this.#endWhenSettled = () => this.end(reason, code, text);
+    this.hybridConnection.leaving();
     if (this.#pending.size === 0) this.#endWhenSettled();
   }
 

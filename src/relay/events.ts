@@ -9,6 +9,9 @@ import type { Meter, PairEnd, Randomness, Refused, RelayRequest } from './ports.
 /** Who asks, for logs and the `role` label of refusals. */
 export type Role = 'listener' | 'sender' | 'http' | 'rendezvous';
 
+/** What became of a sender that was held because its listener was not there. */
+export type HeldOutcome = 'offered' | 'refused' | 'gone';
+
 /**
  * Every event of a connection's life in one place: what is logged (names after Azure's diagnostic
  * log, azure-relay-protocol.md section 6.4) and what is counted.
@@ -104,6 +107,11 @@ export class RelayEvents {
       },
       'listener rejected the sender',
     );
+  }
+
+  /** A sender that waited for a listener to come waits no longer. */
+  senderReleased(outcome: HeldOutcome): void {
+    this.#meter.count('halfway_held_senders_total', { outcome });
   }
 
   pairJoined(hybridConnection: HybridConnection, trackingId: string, waitedMs: number): void {

@@ -2,7 +2,7 @@ import { unreachable } from '../base/assert.ts';
 import type { CancelTimer, Clock } from '../base/clock.ts';
 import type { RendezvousId } from '../protocol/ids.ts';
 import type { RefusalReason } from '../protocol/refusals.ts';
-import { LISTENER_LOSS_GRACE_MS } from './limits.ts';
+import { LISTENER_LOSS_GRACE_MS, LISTENER_RETURN_MS } from './limits.ts';
 import type { Channel, Pending, ReachableListener } from './ports.ts';
 
 /**
@@ -56,7 +56,15 @@ export interface Offer {
 /** What happens outside when a rendezvous moves; `relay.ts` performs it. */
 export interface RendezvousActions {
   /** Puts a fresh address before a listener that has not had its turn; undefined when none is left. */
-  offer(listenerLost: () => void, tried: ReadonlySet<ReachableListener>): Offer | undefined;
+  offer(
+    fate: Required<Omit<Pending, 'id'>>,
+    tried: ReadonlySet<ReachableListener>,
+  ): Offer | undefined;
+  /** Calls `offer` when a listener has come, `over` when none did; undefined: there is no use in waiting. */
+  hold(
+    sender: { readonly offer: () => boolean; readonly over: () => void },
+    waitMsMin: number,
+  ): CancelTimer | undefined;
   /** Makes an address worthless. */
   withdraw(id: RendezvousId): void;
   refuseSender(reason: RefusalReason): void;
@@ -81,8 +89,11 @@ export class Rendezvous {
   #phase: RendezvousPhase = 'waiting';
   #offered: Offer | undefined;
   #listenerChannel: Channel | undefined;
-  #cancelDeadline: CancelTimer = () => {};
+  #whenNobody: () => RefusalReason = () => 'no-listener';
+  /** Undefined until somebody was asked. */
+  #cancelDeadline: CancelTimer | undefined;
   #cancelNext: CancelTimer = () => {};
+  #cancelHold: CancelTimer = () => {};
 
   constructor(clock: Clock, acceptTimeoutMs: number, actions: RendezvousActions) {
     this.#clock = clock;
@@ -90,10 +101,10 @@ export class Rendezvous {
     this.#actions = actions;
   }
 
-  /** Puts the sender before its first listener; refuses it when no listener can be asked at all. */
+  /** Puts the sender before its first listener; holds or refuses it when no listener can be asked at all. */
   start(whenNobody: () => RefusalReason): void {
-    this.#cancelDeadline = this.#clock.after(this.#acceptTimeoutMs, () => this.#timedOut());
-    if (!this.#offerNext()) this.#refuse('refused', whenNobody());
+    this.#whenNobody = whenNobody;
+    if (!this.#offerNext()) this.#nobody(0);
   }
 
   /** The listener dialled and its handshake is being finished. False: it comes too late. */
@@ -149,6 +160,21 @@ export class Rendezvous {
     });
   }
 
+  /** The listener never saw it: it was going already, or has no room. */
+  #notTaken(offered: Offer): void {
+    if (this.#phase !== 'waiting' || this.#offered !== offered || this.#offerNext()) return;
+    this.#cancelNext();
+    this.#withdraw();
+    this.#nobody(LISTENER_RETURN_MS);
+  }
+
+  #nobody(waitMsMin: number): void {
+    const refuse = (): void => this.#refuse('refused', this.#whenNobody());
+    const held = this.#actions.hold({ offer: () => this.#offerNext(), over: refuse }, waitMsMin);
+    if (held === undefined) refuse();
+    else this.#cancelHold = held;
+  }
+
   #senderOpened(sender: Channel, listener: Channel): void {
     if (this.#phase !== 'joining') {
       sender.destroy();
@@ -161,10 +187,17 @@ export class Rendezvous {
   }
 
   #offerNext(): boolean {
-    const next = this.#actions.offer(() => {
-      if (next !== undefined) this.#listenerLost(next);
-    }, this.#tried);
+    const fate = {
+      listenerLost: (): void => {
+        if (next !== undefined) this.#listenerLost(next);
+      },
+      notTaken: (): void => {
+        if (next !== undefined) this.#notTaken(next);
+      },
+    };
+    const next = this.#actions.offer(fate, this.#tried);
     if (next === undefined) return false;
+    this.#cancelDeadline ??= this.#clock.after(this.#acceptTimeoutMs, () => this.#timedOut());
     this.#withdraw();
     this.#offered = next;
     this.#tried.add(next.listener);
@@ -193,8 +226,9 @@ export class Rendezvous {
   }
 
   #stopWaiting(): void {
-    this.#cancelDeadline();
+    this.#cancelDeadline?.();
     this.#cancelNext();
+    this.#cancelHold();
     this.#withdraw();
   }
 

@@ -88,16 +88,17 @@ describe('Rendezvous', () => {
     const opened: ((channel: FakeChannel) => void)[] = [];
     const ids: string[] = [];
     const actions: RendezvousActions = {
-      offer(listenerLost, tried) {
+      offer(fate, tried) {
         const at = listeners.findIndex(({ channel }) => !tried.has(channel));
         const listener = listeners[at];
         const id = formatRendezvousId(random.uuid(), random.secretHex());
-        const pending = { id, listenerLost };
+        const pending = { id, ...fate };
         if (listener === undefined || !listener.channel.offer(pending, 'accept')) return undefined;
         ids.push(id);
         calls.push(`offer ${at}`);
         return { pending, listener: listener.channel };
       },
+      hold: () => undefined,
       withdraw: id => calls.push(`withdraw ${ids.indexOf(id)}`),
       refuseSender: reason => calls.push(`refuse ${reason}`),
       rejectSender: (status, description) => calls.push(`reject ${status} ${description}`),
