@@ -1,4 +1,4 @@
-import { FIN_BIT, OPCODES, RSV_BITS } from './frames.ts';
+import { FIN_BIT, isCloseCodeOnWire, OPCODES, RSV_BITS } from './frames.ts';
 
 // What long-poll sessions carry: numbered frames, in batches. See LONG-POLL.md beside this file.
 
@@ -8,6 +8,8 @@ export const BATCH_HEADER_BYTES = 28;
 /** First byte and length. A frame counts as this and its payload wherever bytes of frames are counted. */
 export const POLL_FRAME_HEADER_BYTES = 5;
 export const POLL_FRAME_PAYLOAD_BYTES_MAX = 65_536;
+/** So that reading a batch never takes long: a mebibyte of empty frames would hold up everyone for a tenth of a second. */
+export const POLL_BATCH_FRAMES_MAX = 8_192;
 /** Longest payload of a Close frame, as in RFC 6455 section 5.5. */
 const CLOSE_PAYLOAD_BYTES_MAX = 125;
 
@@ -70,27 +72,33 @@ export function parsePollBatch(bytes: Uint8Array): PollBatch | string {
   const frames: PollFrame[] = [];
   let at = BATCH_HEADER_BYTES;
   while (at < bytes.length) {
+    if (frames.length === POLL_BATCH_FRAMES_MAX) {
+      return `a batch carries at most ${POLL_BATCH_FRAMES_MAX} frames`;
+    }
     if (at + POLL_FRAME_HEADER_BYTES > bytes.length) return 'the batch ends inside a frame';
     const firstByte = view.getUint8(at);
     const length = view.getUint32(at + 1);
     const opcode = firstByte & 0x0f;
     const isFinal = (firstByte & FIN_BIT) !== 0;
     if ((firstByte & RSV_BITS) !== 0 || !isPollOpcode(opcode)) return 'a frame has an unknown type';
-    if (
-      opcode === OPCODES.close &&
-      (!isFinal || length > CLOSE_PAYLOAD_BYTES_MAX || length === 1)
-    ) {
-      return 'a Close frame is malformed';
-    }
     if (length > POLL_FRAME_PAYLOAD_BYTES_MAX) {
       return `a frame carries at most ${POLL_FRAME_PAYLOAD_BYTES_MAX} bytes`;
     }
     at += POLL_FRAME_HEADER_BYTES;
     if (at + length > bytes.length) return 'the batch ends inside a frame';
+    if (opcode === OPCODES.close && !(isFinal && isClosePayload(view, at, length))) {
+      return 'a Close frame is malformed';
+    }
     frames.push({ opcode, isFinal, payload: bytes.subarray(at, at + length) });
     at += length;
   }
   return { seq, ack, credit, frames };
+}
+
+/** What RFC 6455 lets a Close frame carry; a relay that passed on anything else would break its other side. */
+function isClosePayload(view: DataView, at: number, length: number): boolean {
+  if (length < 2) return length === 0;
+  return length <= CLOSE_PAYLOAD_BYTES_MAX && isCloseCodeOnWire(view.getUint16(at));
 }
 
 function isPollOpcode(opcode: number): opcode is PollOpcode {

@@ -1,3 +1,4 @@
+import { Queue } from '../base/queue.ts';
 import { OPCODES } from './frames.ts';
 import { pollFrameBytes, type PollBatch, type PollFrame } from './poll-frames.ts';
 
@@ -11,9 +12,7 @@ export type BatchFault = 'sequence-gap' | 'credit-exceeded' | 'frames-malformed'
  */
 export class IncomingFrames {
   readonly #windowBytes: number;
-  #waiting: PollFrame[] = [];
-  /** Where the next frame to read is in `#waiting`. */
-  #readAt = 0;
+  readonly #waiting = new Queue<PollFrame>();
   #received = 0;
   #receivedBytes = 0;
   #readBytes = 0;
@@ -44,7 +43,10 @@ export class IncomingFrames {
     return this.#isClosed;
   }
 
-  /** Takes the frames of a batch that are new; all or, with a fault, none. Payloads are kept, not copied. */
+  /**
+   * Takes the frames of a batch that are new; all or, with a fault, none. Payloads are kept, not
+   * copied, unless they are a small part of the memory they lie in.
+   */
   accept({ seq, frames }: Pick<PollBatch, 'seq' | 'frames'>): BatchFault | undefined {
     if (seq > this.#received + 1) return 'sequence-gap';
     const fresh = frames.slice(this.#received + 1 - seq);
@@ -63,7 +65,7 @@ export class IncomingFrames {
       bytes += pollFrameBytes(frame);
     }
     if (bytes > this.credit) return 'credit-exceeded';
-    for (const frame of fresh) this.#waiting.push(frame);
+    for (const frame of unpinned(fresh, bytes - this.#receivedBytes)) this.#waiting.push(frame);
     this.#received += fresh.length;
     this.#receivedBytes = bytes;
     this.#isInMessage = isInMessage;
@@ -73,14 +75,24 @@ export class IncomingFrames {
 
   /** The next frame, which makes room for others; undefined: none waits. */
   read(): PollFrame | undefined {
-    const frame = this.#waiting[this.#readAt];
-    if (frame === undefined) return undefined;
-    this.#readBytes += pollFrameBytes(frame);
-    this.#readAt += 1;
-    if (this.#readAt === this.#waiting.length) {
-      this.#waiting = [];
-      this.#readAt = 0;
-    }
+    const frame = this.#waiting.shift();
+    if (frame !== undefined) this.#readBytes += pollFrameBytes(frame);
     return frame;
   }
+}
+
+/**
+ * The same frames, holding on to at most twice as much memory as they count for. Otherwise someone who
+ * repeats a long batch with one short frame more each time could have all of it kept for that frame.
+ */
+function unpinned(frames: readonly PollFrame[], bytes: number): readonly PollFrame[] {
+  const memoryBytes = frames[0]?.payload.buffer.byteLength ?? 0;
+  if (bytes * 2 >= memoryBytes) return frames;
+  const memory = new Uint8Array(bytes);
+  let at = 0;
+  return frames.map(({ opcode, isFinal, payload }) => {
+    memory.set(payload, at);
+    at += payload.length;
+    return { opcode, isFinal, payload: memory.subarray(at - payload.length, at) };
+  });
 }

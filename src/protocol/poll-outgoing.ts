@@ -1,6 +1,14 @@
 import { assert } from '../base/assert.ts';
-import { CLOSE_CODE_NONE, encodeClosePayload, OPCODES } from './frames.ts';
+import { Queue } from '../base/queue.ts';
 import {
+  CLOSE_CODE_NONE,
+  copyOf,
+  encodeClosePayload,
+  isCloseCodeOnWire,
+  OPCODES,
+} from './frames.ts';
+import {
+  POLL_BATCH_FRAMES_MAX,
   POLL_FRAME_PAYLOAD_BYTES_MAX,
   pollFrameBytes,
   type PollBatch,
@@ -19,7 +27,7 @@ interface KeptFrame extends PollFrame {
  */
 export class OutgoingFrames {
   /** Frames that are not acknowledged; the first has number `#acked + 1`. */
-  #kept: KeptFrame[] = [];
+  readonly #kept = new Queue<KeptFrame>();
   #acked = 0;
   /** The highest number that was ever in a batch. */
   #sent = 0;
@@ -54,16 +62,21 @@ export class OutgoingFrames {
     let from = 0;
     let partOpcode = opcode;
     while (payload.length - from > POLL_FRAME_PAYLOAD_BYTES_MAX) {
-      this.#keep(partOpcode, false, payload.slice(from, from + POLL_FRAME_PAYLOAD_BYTES_MAX));
-      from += POLL_FRAME_PAYLOAD_BYTES_MAX;
+      const end = from + POLL_FRAME_PAYLOAD_BYTES_MAX;
+      this.#keep(partOpcode, false, copyOf(payload, from, end));
+      from = end;
       partOpcode = OPCODES.continuation;
     }
-    this.#keep(partOpcode, isFinal, payload.slice(from));
+    this.#keep(partOpcode, isFinal, copyOf(payload, from, payload.length));
   }
 
-  /** Adds a Close frame, the last of all; the code 1005 makes one without a code. Safe to call twice. */
+  /**
+   * Adds a Close frame, the last of all; the code 1005 makes one without a code, others must be codes
+   * that may be sent. Safe to call twice.
+   */
   close(code: number, reason: string): void {
     if (this.#isClosed) return;
+    assert(code === CLOSE_CODE_NONE || isCloseCodeOnWire(code), 'a close code may be sent');
     const payload = encodeClosePayload(code === CLOSE_CODE_NONE ? undefined : code, reason);
     this.#keep(OPCODES.close, true, payload);
     this.#isClosed = true;
@@ -78,8 +91,7 @@ export class OutgoingFrames {
     this.#credit = Math.max(this.#credit, credit);
     if (ack > this.#acked) {
       const count = ack - this.#acked;
-      this.#ackedBytes = this.#kept[count - 1]?.endBytes ?? this.#ackedBytes;
-      this.#kept = this.#kept.slice(count);
+      this.#ackedBytes = this.#kept.shift(count)?.endBytes ?? this.#ackedBytes;
       this.#acked = ack;
     }
     return true;
@@ -87,13 +99,14 @@ export class OutgoingFrames {
 
   /** Whether `take` would give a frame. */
   has(from: number): boolean {
-    const frame = this.#kept[Math.max(from, this.#acked + 1) - this.#acked - 1];
+    const frame = this.#kept.at(Math.max(from, this.#acked + 1) - this.#acked - 1);
     return frame !== undefined && frame.endBytes <= this.#credit;
   }
 
   /**
    * The frames from number `from` (or from the first not acknowledged, when that is later) that the
-   * other end has room for: at most `bytesMax` bytes of them, but at least one when there is one.
+   * other end has room for, as many as a batch may have: at most `bytesMax` bytes of them, but at
+   * least one when there is one.
    */
   take(from: number, bytesMax: number): Pick<PollBatch, 'seq' | 'frames'> {
     const seq = Math.max(from, this.#acked + 1);
@@ -101,8 +114,9 @@ export class OutgoingFrames {
     const frames: PollFrame[] = [];
     let bytes = 0;
     for (let index = seq - this.#acked - 1; index < this.#kept.length; index += 1) {
-      const frame = this.#kept[index];
+      const frame = this.#kept.at(index);
       if (frame === undefined || frame.endBytes > this.#credit) break;
+      if (frames.length === POLL_BATCH_FRAMES_MAX) break;
       bytes += pollFrameBytes(frame);
       if (bytes > bytesMax && frames.length > 0) break;
       frames.push(frame);
