@@ -8,10 +8,14 @@ import type { Clock } from '../base/clock.ts';
 export interface FrameChannel {
   /** The subprotocol that was chosen; '' when none. */
   readonly protocol: string;
+  /** What carries it now: a long-poll session may move to a WebSocket and back. */
   readonly transport: TransportName;
   /** Takes over all events, once, and starts reading. */
   receive(events: ChannelEvents): void;
-  /** Sends one fragment. False: stop until `drained`; what was given is sent all the same. */
+  /**
+   * Sends one fragment. False: stop until `drained`; what was given is sent all the same. The payload
+   * belongs to the channel from then on. Does nothing after `close`, or when it has gone.
+   */
   send(opcode: number, fin: boolean, payload: Uint8Array): boolean;
   /** Sends a Close frame, by default without a code; what the peer still sends goes on arriving. Safe to call twice. */
   close(code?: number, reason?: string): void;
@@ -28,6 +32,8 @@ export interface ChannelEvents {
   fragment(opcode: number, fin: boolean, payload: Buffer): void;
   /** `send` may go on. */
   drained?(): void;
+  /** `transport` has changed; nothing was lost. */
+  moved?(transport: TransportName): void;
   /** The peer's Close frame: it sends nothing more. 1005 when it had no code. */
   closed(code: number, reason: string): void;
   /** The last event, once. The code is 1006 when the connection broke before the peer's Close frame. */
@@ -40,7 +46,12 @@ export interface DialOptions {
   readonly protocols?: readonly string[];
   /** How long it may take until the channel is open, in milliseconds. */
   readonly timeoutMs?: number;
-  readonly signal?: AbortSignal;
+  readonly signal?: AbortSignal | undefined;
+  /**
+   * Whether the channel is cut when its keep-alive goes unanswered: yes for control channels, where the
+   * relay answers. On a joined pair it is the other side who answers, or does not.
+   */
+  readonly cutsWhenSilent?: boolean;
 }
 
 /**

@@ -33,26 +33,62 @@ export type RelayErrorCode =
   | 'Aborted'
   | 'Closed';
 
+export interface RelayErrorDetails {
+  readonly status?: number | undefined;
+  readonly reason?: string | undefined;
+  readonly trackingId?: string | undefined;
+  readonly isTransient?: boolean;
+  readonly cause?: unknown;
+}
+
 export class RelayError extends Error {
   override readonly name = 'RelayError';
   readonly code: RelayErrorCode;
   /** HTTP status of the answer that refused; undefined without one. */
   readonly status: number | undefined;
+  /** Reason phrase of that answer, as it came. */
+  readonly reason: string | undefined;
+  /** The relay's name for what it refused; only the relay gives one, nothing between here and there does. */
+  readonly trackingId: string | undefined;
   /** Whether the very same attempt may succeed later without anything being changed. */
   readonly isTransient: boolean;
 
-  constructor(
-    code: RelayErrorCode,
-    message: string,
-    details: {
-      readonly status?: number;
-      readonly isTransient?: boolean;
-      readonly cause?: unknown;
-    } = {},
-  ) {
+  constructor(code: RelayErrorCode, message: string, details: RelayErrorDetails = {}) {
     super(message, details.cause === undefined ? undefined : { cause: details.cause });
     this.code = code;
     this.status = details.status;
+    this.reason = details.reason;
+    this.trackingId = details.trackingId;
     this.isTransient = details.isTransient ?? false;
   }
+}
+
+/** What `AbortSignal` of a caller ended. */
+export function abortedError(what: string, signal: AbortSignal): RelayError {
+  return new RelayError('Aborted', `${what} was aborted`, { cause: signal.reason });
+}
+
+/** A promise's outcome, or `Aborted` if that comes first; what is given up may go on unheard. */
+export async function unlessAborted<T>(
+  what: string,
+  signal: AbortSignal | undefined,
+  promise: Promise<T>,
+): Promise<T> {
+  if (signal === undefined) return promise;
+  const done = new AbortController();
+  const aborted = new Promise<never>((_resolve, reject) => {
+    const onAbort = (): void => reject(abortedError(what, signal));
+    if (signal.aborted) onAbort();
+    else signal.addEventListener('abort', onAbort, { once: true, signal: done.signal });
+  });
+  try {
+    return await Promise.race([promise, aborted]);
+  } finally {
+    done.abort();
+    promise.catch(() => undefined);
+  }
+}
+
+export function messageOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
 }
