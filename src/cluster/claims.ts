@@ -5,6 +5,7 @@ import { CLAIMS_IN_FLIGHT_MAX, CLAIMS_WAITING_MAX } from './limits.ts';
 import type { ClaimResult, ListenerClaim } from './listener-directory.ts';
 import type { ListenerIndex } from './listener-index.ts';
 import type { OwnListeners, StepResult } from './own-listeners.ts';
+import type { RemoteRows } from './remote-rows.ts';
 import { Turnstile } from './turnstile.ts';
 
 export interface ClaimsDeps {
@@ -12,6 +13,7 @@ export interface ClaimsDeps {
   readonly lease: Lease;
   readonly own: OwnListeners;
   readonly index: ListenerIndex;
+  readonly remote: RemoteRows;
   readonly attempt: Attempt;
   /** The coordinator says that our lease is over. */
   readonly onLeaseLost: () => void;
@@ -19,13 +21,16 @@ export interface ClaimsDeps {
 
 /**
  * How listeners of this node come in and go. The coordinator counts them, in one step for all nodes;
- * while it is away memory does, and what was granted then is written when it returns.
+ * while it is away memory does, by what the directory had and what nodes announced since. What was granted
+ * then is written when it returns, counted or not: two nodes that could not hear each other may together
+ * have granted too many, and these stay until they go by themselves; nobody new comes in before.
  */
 export class Claims {
   readonly #coordinator: Coordinator;
   readonly #lease: Lease;
   readonly #own: OwnListeners;
   readonly #index: ListenerIndex;
+  readonly #remote: RemoteRows;
   readonly #attempt: Attempt;
   readonly #onLeaseLost: () => void;
   readonly #turnstile = new Turnstile({
@@ -39,6 +44,7 @@ export class Claims {
     this.#lease = deps.lease;
     this.#own = deps.own;
     this.#index = deps.index;
+    this.#remote = deps.remote;
     this.#attempt = deps.attempt;
     this.#onLeaseLost = deps.onLeaseLost;
   }
@@ -46,12 +52,16 @@ export class Claims {
   async claim(claim: ListenerClaim, listenersMax: number): Promise<ClaimResult> {
     if (this.#own.isFull) return { type: 'node-full' };
     const placed = this.#own.begin(claim);
+    const { namespace, hybridConnection } = claim;
     if (this.#lease.isHeld && this.#coordinator.isUp && !this.#turnstile.isFull) {
       let { holder } = this.#lease;
       const result = await this.#attempt(() =>
         this.#turnstile.pass(async () => {
           holder = this.#lease.holder;
-          return this.#own.step(() => this.#coordinator.claim(holder, placed, listenersMax));
+          // What only we know of has its place too.
+          const known = this.#index.of(namespace, hybridConnection);
+          const placesMax = Math.max(0, listenersMax - this.#remote.uncounted(known));
+          return this.#own.step(() => this.#coordinator.claim(holder, placed, placesMax));
         }),
       );
       if (result === 'quota-reached') {
@@ -70,7 +80,6 @@ export class Claims {
       }
       if (result === 'lease-lost') this.#onLeaseLost();
     }
-    const { namespace, hybridConnection } = claim;
     if (this.#index.of(namespace, hybridConnection).length >= listenersMax) {
       this.#own.abandon(claim.key);
       return { type: 'quota-reached' };

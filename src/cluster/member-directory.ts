@@ -1,13 +1,15 @@
 import { assert, unreachable } from '../base/assert.ts';
 import type { CancelTimer, Clock } from '../base/clock.ts';
+import { Announcer } from './announcer.ts';
 import { Claims } from './claims.ts';
 import { CoordinatorError, type Coordinator, type FeedChange, type Holder } from './coordinator.ts';
 import { DirectoryView } from './directory-view.ts';
 import { FeedFollower } from './feed-follower.ts';
 import { DirectoryHealth, type Attempt } from './health.ts';
 import { Lease } from './lease.ts';
-import type { DirectoryTimes } from './limits.ts';
+import { ANNOUNCED_ROWS_MAX, type DirectoryTimes } from './limits.ts';
 import type {
+  Announcements,
   ClaimResult,
   DegradedReason,
   DirectoryEvent,
@@ -24,6 +26,7 @@ import type {
 import { ListenerIndex } from './listener-index.ts';
 import { OwnListeners } from './own-listeners.ts';
 import { isNodeId } from './records.ts';
+import { RemoteRows } from './remote-rows.ts';
 import { Suspicions } from './suspicions.ts';
 
 export interface MemberDirectoryDeps {
@@ -53,6 +56,8 @@ export class MemberDirectory implements ListenerDirectory {
   readonly #lease: Lease;
   readonly #own: OwnListeners;
   readonly #view: DirectoryView;
+  readonly #remote: RemoteRows;
+  readonly #announcer: Announcer;
   readonly #follower: FeedFollower;
   readonly #claims: Claims;
   readonly #suspicions: Suspicions;
@@ -76,20 +81,46 @@ export class MemberDirectory implements ListenerDirectory {
     this.#reportBug = deps.reportBug;
     this.#lease = new Lease(deps);
     this.#own = new OwnListeners(coordinator, {
-      added: row => this.#add(row),
-      removed: row => this.#remove(row, 'released'),
-      renamed: (before, after) => {
-        this.#index.remove(before);
-        this.#index.add(after);
+      added: (row, at) => {
+        this.#add(row);
+        this.#announcer.added(row, at);
       },
+      removed: (row, at) => {
+        this.#remove(row, 'released');
+        this.#announcer.removed(row, at);
+      },
+      renamed: (before, after) => this.#index.replace(before, after),
+    });
+    this.#announcer = new Announcer({
+      clock,
+      own: this.#own,
+      holder: () => this.#lease.holder,
+      isForgotten: () => this.#lease.mayBeOver,
+      onUntold: () =>
+        this.#health.warn(
+          `More than ${ANNOUNCED_ROWS_MAX} listeners came or went here without the coordinator: others learn of further ones when it is back`,
+        ),
     });
     this.#view = new DirectoryView(deps.node, {
-      listenerAdded: row => this.#add(row),
-      listenerRemoved: (row, why) => this.#remove(row, why),
+      listenerAdded: row => this.#remote.viewed(row),
+      listenerRemoved: (row, why) => this.#remote.unviewed(row, why),
       nodeJoined: node => this.#emit({ type: 'node-joined', node }),
       nodeChanged: node => this.#emit({ type: 'node-changed', node }),
       nodeGone: (node, why) => this.#emit({ type: 'node-gone', node, why }),
       warning: message => this.#health.warn(message),
+    });
+    this.#remote = new RemoteRows({
+      clock,
+      settleMs: times.announcementSettleMs,
+      view: this.#view,
+      isOwn: key => this.#own.has(key),
+      isAway: () => this.#announcer.isAway,
+      observer: {
+        added: row => this.#add(row),
+        removed: (row, why) => this.#remove(row, why),
+        replaced: (before, after) => this.#index.replace(before, after),
+        warning: message => this.#health.warn(message),
+      },
     });
     const attempt: Attempt = take => this.#try(take);
     this.#claims = new Claims({
@@ -97,6 +128,7 @@ export class MemberDirectory implements ListenerDirectory {
       lease: this.#lease,
       own: this.#own,
       index: this.#index,
+      remote: this.#remote,
       attempt,
       onLeaseLost: () => this.#beatNow(),
     });
@@ -140,7 +172,7 @@ export class MemberDirectory implements ListenerDirectory {
     this.#isJoined = true;
     this.#follower.follow().catch(this.#reportBug);
     if (result.type === 'alone') {
-      this.#health.degrade('coordinator-away');
+      this.#degrade('coordinator-away');
       this.#beatLater();
     } else {
       await this.#firstBeat();
@@ -158,6 +190,24 @@ export class MemberDirectory implements ListenerDirectory {
   async release(key: string): Promise<void> {
     return this.#claims.release(key);
   }
+
+  readonly announcements: Announcements = {
+    sendThrough: send => this.#announcer.sendThrough(send),
+    linkUp: node => {
+      this.#suspicions.clear(node);
+      this.#announcer.linkUp(node);
+    },
+    linkDown: node => {
+      this.#announcer.linkDown(node);
+      this.#remote.linkDown(node);
+    },
+    drained: node => this.#announcer.drained(node),
+    heard: (from, announcement) => {
+      this.#remote.heard(from, announcement);
+      this.#announcer.peerIsAway(from, this.#remote.isAway(from));
+    },
+    isAway: node => this.#remote.isAway(node),
+  };
 
   listenersOf(namespace: string, hybridConnection: string): readonly ListenerRow[] {
     return this.#index.of(namespace, hybridConnection);
@@ -200,7 +250,7 @@ export class MemberDirectory implements ListenerDirectory {
       leaseAgeMs: this.#lease.ageMs,
       nodes: this.nodes().length,
       ownRows: this.#own.size,
-      remoteRows: this.#view.rows,
+      remoteRows: this.#remote.size,
       unwrittenRows: this.#own.unwritten,
       feedLag: this.#follower.lag,
       changesApplied: this.#follower.changesApplied,
@@ -211,6 +261,9 @@ export class MemberDirectory implements ListenerDirectory {
       rowsRepaired: this.#own.repaired,
       rowsIgnored: this.#view.ignored,
       nodesRemoved: this.#expired + this.#suspicions.expelled,
+      announcedRows: this.#remote.announced,
+      announcementsRefused: { ...this.#remote.refused },
+      announcementsUntold: this.#announcer.untold,
     };
   }
 
@@ -224,6 +277,7 @@ export class MemberDirectory implements ListenerDirectory {
     this.#isClosed = true;
     this.#cancelBeat?.();
     this.#follower.stop();
+    this.#remote.close();
     if (this.#coordinator.isUp) await this.#try(() => this.#lease.giveUp());
     this.#coordinator.close();
   }
@@ -291,7 +345,7 @@ export class MemberDirectory implements ListenerDirectory {
 
   async #beatOnce(): Promise<void> {
     if (!this.#coordinator.isUp) {
-      this.#health.degrade('coordinator-away');
+      this.#degrade('coordinator-away');
       return;
     }
     if (!this.#isChecked) {
@@ -306,7 +360,16 @@ export class MemberDirectory implements ListenerDirectory {
     await this.#lease.describe();
     await this.#follower.reconcile();
     if ((await this.#claims.flush()) === 'lease-lost') this.#isBeatWanted = true;
-    else if (this.#own.unwritten === 0) this.#health.recover('lease-lost');
+    else if (this.#own.unwritten === 0 && this.#coordinator.isUp) this.#noteWhole();
+    this.#suspicions.again().catch(this.#reportBug);
+  }
+
+  /** The coordinator has all that is ours, so that nobody has to be told of it by us. */
+  #noteWhole(): void {
+    this.#health.recover('lease-lost');
+    if (!this.#announcer.isAway) return;
+    this.#announcer.back();
+    this.#remote.back();
   }
 
   /** Renews the lease, or takes a new one. False: another node has our id. */
@@ -328,12 +391,12 @@ export class MemberDirectory implements ListenerDirectory {
       }
       this.#emit({ type: 'lease-lost', epoch: this.#lease.holder.epoch });
       this.#lease.lose();
-      this.#health.degrade('lease-lost');
+      this.#degrade('lease-lost');
     }
     if (this.#isClosed) return false;
     if (!(await this.#lease.take())) {
       this.#health.recover('coordinator-away');
-      this.#health.degrade('node-id-taken');
+      this.#degrade('node-id-taken');
       return false;
     }
     this.#own.restart(this.#lease.holder);
@@ -396,12 +459,18 @@ export class MemberDirectory implements ListenerDirectory {
   #noteAway(): void {
     this.#isChecked = false;
     this.#lease.noteAway();
-    this.#health.degrade('coordinator-away');
+    this.#degrade('coordinator-away');
   }
 
   #noteUnusable(message: string): void {
     this.#health.warn(message);
-    this.#health.degrade('coordinator-unusable');
+    this.#degrade('coordinator-unusable');
+  }
+
+  /** The coordinator cannot tell others of us: we do it ourselves. */
+  #degrade(why: DegradedReason): void {
+    this.#health.degrade(why);
+    this.#announcer.away();
   }
 
   /** Runs a step; its failure at the coordinator becomes a state of health and undefined. */

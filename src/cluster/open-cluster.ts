@@ -2,6 +2,7 @@ import { createHash } from 'node:crypto';
 import type { Clock } from '../base/clock.ts';
 import type { Logger } from '../base/logger.ts';
 import { MESH_VERSIONS } from '../protocol/mesh-frames.ts';
+import { isSpokenAt, meshMessage } from '../protocol/mesh-messages.ts';
 import type { Channel, Meter, Randomness } from '../relay/ports.ts';
 import type { ListenerDirectory, NodeRecord } from './listener-directory.ts';
 import type { MeshCredentials } from './mesh-credentials.ts';
@@ -96,12 +97,16 @@ export async function openCluster(
       },
       handlers: {
         message: (from, message, answer) => node?.said(from, message, answer),
-        up: from => unlinked.linked(from),
+        up: (from, { version }) => {
+          unlinked.linked(from);
+          if (isSpokenAt('listeners', version)) directory?.announcements.linkUp(from);
+        },
         down: from => {
           if (directory?.node(from) !== undefined) unlinked.joined(from);
           node?.linkDown(from);
+          directory?.announcements.linkDown(from);
         },
-        drained: () => {},
+        drained: from => directory?.announcements.drained(from),
         bug: reportBug,
       },
     },
@@ -122,6 +127,9 @@ export async function openCluster(
     meshAddress: advertised(options.mesh.advertise, mesh.port),
     versions: MESH_VERSIONS,
   });
+  directory.announcements.sendThrough((to, announcement) =>
+    mesh.send(to, meshMessage('listeners', { ...announcement })),
+  );
   const nodesByTag = new Map<string, string>();
   const nodesChanged = (): void => {
     nodesByTag.clear();

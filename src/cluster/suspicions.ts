@@ -19,6 +19,8 @@ export interface SuspicionsDeps {
 export class Suspicions {
   readonly #deps: SuspicionsDeps;
   readonly #open = new Map<string, Promise<SuspicionResult>>();
+  /** Of whom nothing could be decided: looked at when it can. */
+  readonly #undecided = new Set<string>();
   /** Nodes that lost their lease this way. */
   expelled = 0;
 
@@ -29,8 +31,7 @@ export class Suspicions {
   async suspect(node: string): Promise<SuspicionResult> {
     const open = this.#open.get(node);
     if (open !== undefined) return open;
-    if (this.#open.size >= SUSPICIONS_MAX || !this.#deps.lease.mayRemoveOthers) return 'unknown';
-    const suspicion = this.#challenge(node);
+    const suspicion = this.#decide(node);
     this.#open.set(node, suspicion);
     try {
       return await suspicion;
@@ -39,12 +40,32 @@ export class Suspicions {
     }
   }
 
+  /** Decides what could not be decided before; to be called when the coordinator was of use. */
+  async again(): Promise<void> {
+    if (this.#undecided.size === 0 || !this.#deps.lease.mayExpelOthers) return;
+    const nodes = [...this.#undecided];
+    this.#undecided.clear();
+    await Promise.all(nodes.map(async node => this.suspect(node)));
+  }
+
+  /** The node has shown that it lives. */
+  clear(node: string): void {
+    this.#undecided.delete(node);
+  }
+
   /** What the coordinator has of these nodes contradicts itself: they are asked to put it right. */
   async doubt(nodes: readonly string[]): Promise<void> {
     const { attempt, coordinator } = this.#deps;
     for (const node of nodes.slice(0, SUSPICIONS_MAX)) {
       await attempt(() => coordinator.challenge(node));
     }
+  }
+
+  async #decide(node: string): Promise<SuspicionResult> {
+    const mayDecide = this.#open.size < SUSPICIONS_MAX && this.#deps.lease.mayExpelOthers;
+    const verdict = mayDecide ? await this.#challenge(node) : 'unknown';
+    if (verdict === 'unknown' && this.#undecided.size < SUSPICIONS_MAX) this.#undecided.add(node);
+    return verdict;
   }
 
   async #challenge(node: string): Promise<SuspicionResult> {
@@ -56,7 +77,7 @@ export class Suspicions {
         clock.after(times.suspicionGraceMs, resolve);
       });
       // What we missed ourselves meanwhile may have been the coordinator's fault.
-      if (!lease.mayRemoveOthers) return undefined;
+      if (!lease.mayExpelOthers) return undefined;
       const count = await coordinator.removeNodes([seen], 'expelled');
       this.expelled += count;
       return count;
