@@ -14,6 +14,7 @@ import type { ApiRequest } from './management/api-request.ts';
 import type { MetricSnapshot } from './observability/metrics.ts';
 import { openManagement } from './server-management.ts';
 import { serverMetrics } from './server-metrics.ts';
+import { openPollSessions, pollRoutes } from './server-polls.ts';
 import { clusterStatus, statusRows } from './server-status.ts';
 import type { RelayStore } from './store/relay-store.ts';
 import { RelayEvents } from './relay/events.ts';
@@ -21,6 +22,7 @@ import { NamespaceTable } from './relay/namespaces.ts';
 import { Relay } from './relay/relay.ts';
 import { openAdminPort } from './transports/admin-port.ts';
 import { openDataPlane } from './transports/data-plane.ts';
+import type { HandshakeOptions } from './transports/handshake.ts';
 import { Outbox } from './transports/outbox.ts';
 import {
   openPublicPort,
@@ -170,6 +172,15 @@ export async function startServer(config: Config, deps: ServerDeps): Promise<Run
       terminated: (proxied: ArrayBuffer) => terminator?.lookup(proxied),
     },
   };
+  const dialElsewhere: HandshakeOptions['dialElsewhere'] = (request, action) =>
+    cluster?.node.dialElsewhere(request, action);
+  const reportBug = (bug: unknown): void => log.error({ err: bug }, 'bug');
+  const sessions = openPollSessions(config, {
+    clock,
+    outbox,
+    secretHex: () => random.secretHex(),
+    nodeTag: cluster?.node.nodeTag ?? '',
+  });
   const routes: PublicRoutes = {
     webSocket: {
       relay,
@@ -179,8 +190,8 @@ export async function startServer(config: Config, deps: ServerDeps): Promise<Run
       controlMessageBytesMax: config.controlMessageBytesMax,
       wholeMessageBytesMax: dataPlane.wholeMessageBytesMax,
       keepAliveMs: config.keepAliveMs,
-      dialElsewhere: (request, action) => cluster?.node.dialElsewhere(request, action),
-      reportBug: bug => log.error({ err: bug }, 'bug'),
+      dialElsewhere,
+      reportBug,
       prepare: dataPlane.prepare,
       channelSocket: dataPlane.channelSocket,
     },
@@ -194,6 +205,16 @@ export async function startServer(config: Config, deps: ServerDeps): Promise<Run
       disarmTimeout: dataPlane.disarmTimeout,
       reserved: (segment, response, isHead) =>
         answerHealth(segment.slice(1), response, readiness, isHead),
+      poll: pollRoutes(config, {
+        relay,
+        clock,
+        outbox,
+        sessions,
+        elsewhere: undefined,
+        dialElsewhere,
+        reportBug,
+        disarmTimeout: dataPlane.disarmTimeout,
+      }),
     },
   };
 
@@ -222,6 +243,7 @@ export async function startServer(config: Config, deps: ServerDeps): Promise<Run
     hops,
     namespaces,
     relay,
+    sessions,
     dataPlane,
     tls: () => terminator,
     readiness,
@@ -264,6 +286,7 @@ export async function startServer(config: Config, deps: ServerDeps): Promise<Run
     isStopped = true;
     await cluster?.close();
     publicPort.close();
+    sessions.close();
     adminPort.close();
     management.close();
     dataPlane.close();
@@ -297,7 +320,9 @@ export async function startServer(config: Config, deps: ServerDeps): Promise<Run
       relay.closePairs(1001, SHUTTING_DOWN);
       hops.closeAll(1001, SHUTTING_DOWN);
       const closedMs = clock.nowMs() + CLOSE_TIME_MS;
-      while (!isEmpty() && clock.nowMs() < closedMs) await wait(DRAIN_CHECK_MS);
+      while ((!isEmpty() || sessions.closingCount > 0) && clock.nowMs() < closedMs) {
+        await wait(DRAIN_CHECK_MS);
+      }
       // What is left of answers leaves with the next turns of the loop.
       await wait(DRAIN_CHECK_MS);
       await stop();

@@ -265,6 +265,18 @@ export const OPTIONS = {
     parse: delay,
     help: 'How long a connection that is closing may take to be closed by its peer too.',
   },
+  pollHoldMs: {
+    ...milliseconds,
+    default: 25_000,
+    parse: timeout,
+    help: 'How long a long-poll is held when there is nothing to answer; proxies cut what is silent for longer.',
+  },
+  pollSessionTimeoutMs: {
+    ...milliseconds,
+    default: 60_000,
+    parse: timeout,
+    help: 'A long-poll session that nobody polls for this long is over.',
+  },
   stallTimeoutMs: {
     ...milliseconds,
     default: 0,
@@ -297,6 +309,24 @@ export const OPTIONS = {
     ...amount,
     default: 50_000,
     help: 'Senders at once: waiting, joined, and HTTP requests in flight; one more is refused.',
+  },
+  pollSessionsMax: {
+    ...amount,
+    default: 20_000,
+    help: 'Long-poll sessions at once; one more is refused (503).',
+  },
+  pollWindowBytes: {
+    ...size,
+    default: 1_048_576,
+    // Two of the longest frames have to fit.
+    parse: wholeNumber(262_144, BYTES_MAX),
+    help: 'What the client of a long-poll session may send before any of it is read.',
+  },
+  pollBufferBytesMax: {
+    ...size,
+    default: 1_048_576,
+    parse: wholeNumber(65_536, BYTES_MAX),
+    help: 'What may wait for the client of a long-poll session before its other side is paused.',
   },
   controlQueueBytesMax: {
     ...size,

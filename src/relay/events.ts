@@ -1,13 +1,13 @@
 import type { Clock } from '../base/clock.ts';
 import type { Logger } from '../base/logger.ts';
 import type { RefusalReason } from '../protocol/refusals.ts';
-import { refusalOf } from './admission.ts';
+import { refusalOf, shownPath } from './admission.ts';
 import type { ControlChannel, DisconnectReason } from './control-channel.ts';
 import type { HybridConnection } from './hybrid-connection.ts';
 import type { Meter, PairEnd, Randomness, Refused, RelayRequest } from './ports.ts';
 
 /** Who asks, for logs and the `role` label of refusals. */
-export type Role = 'listener' | 'sender' | 'http' | 'rendezvous';
+export type Role = 'listener' | 'sender' | 'http' | 'rendezvous' | 'poll';
 
 /** What became of a sender that was held because its listener was not there. */
 export type HeldOutcome = 'offered' | 'refused' | 'gone';
@@ -48,7 +48,7 @@ export class RelayEvents {
     const name = hybridConnection?.name ?? UNKNOWN;
     if (role === 'listener') {
       this.#meter.count('halfway_listener_connections_total', resultOf(name, refused.status));
-    } else if (role !== 'rendezvous') {
+    } else if (role === 'sender' || role === 'http') {
       this.#meter.count('halfway_sender_connections_total', resultOf(name, refused.status));
     }
     this.#log.debug(
@@ -58,7 +58,7 @@ export class RelayEvents {
         role,
         code: refused.status,
         trackingId: refused.trackingId,
-        path: request.path.segments.join('/'),
+        path: shownPath(request),
         remoteIp: request.remote.address,
       },
       'refused',

@@ -81,7 +81,7 @@ export const RELAY_METRICS: readonly MetricDefinition[] = [
     help: 'Everything the relay said no to, by reason and by who asked',
     labels: ['reason', 'role'],
     values: Object.keys(REFUSALS).flatMap(reason =>
-      ['listener', 'sender', 'http', 'rendezvous'].map(role => ({ reason, role })),
+      ['listener', 'sender', 'http', 'rendezvous', 'poll'].map(role => ({ reason, role })),
     ),
   },
   {
