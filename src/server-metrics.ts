@@ -221,6 +221,11 @@ function collectCluster(
   }
   total('halfway_cluster_rows_repaired_total', stats.rowsRepaired);
   total('halfway_cluster_rows_ignored_total', stats.rowsIgnored);
+  gauge('halfway_cluster_listeners_announced', stats.announcedRows);
+  for (const [reason, count] of Object.entries(stats.announcementsRefused)) {
+    total('halfway_cluster_announcements_refused_total', count, { reason });
+  }
+  total('halfway_cluster_announcements_untold_total', stats.announcementsUntold);
   total('halfway_redis_commands_total', stats.commands);
   total('halfway_redis_command_failures_total', stats.commandFailures);
 
