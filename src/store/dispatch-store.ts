@@ -1,0 +1,123 @@
+// The port behind which all records of job dispatch live: memory, SQLite and Redis, one conformance
+// suite. It knows no domain word: documents with versions, indexes sorted by score, logs of entries, and
+// one atomic step that reads nothing but compares all it is told to.
+
+/**
+ * Everything of one environment is one *partition*: a step touches one only, so that on a Redis Cluster
+ * it stays in one slot. What is beside all environments (users, tokens) has a partition of its own.
+ */
+export type Partition = string;
+
+/** A document's address: kind (`run`, `machine`) and id, both of letters, digits and `.-_:~`. */
+export interface DocumentKey {
+  readonly kind: string;
+  readonly id: string;
+}
+
+export interface Document {
+  readonly key: DocumentKey;
+  /** 1 when it was made; one more with each write. */
+  readonly version: number;
+  /** JSON, as it was put. */
+  readonly text: string;
+}
+
+/** An entry of an index: members are unique, sorted by score, then by their text. */
+export interface IndexEntry {
+  readonly member: string;
+  /** A finite number; whole ones up to 2^53 are exact. */
+  readonly score: number;
+}
+
+export interface LogEntry {
+  /** From 1, without gaps, in the order of writing; old ones are cut off. */
+  readonly number: number;
+  readonly text: string;
+}
+
+/** What must hold for a step to be taken. All of it is compared in the instant of the step. */
+export type Condition =
+  /** The document has this version; 0: there is none. */
+  | { readonly type: 'version'; readonly key: DocumentKey; readonly version: number }
+  /** The index has fewer members than this. One that `adds` names and that is there already counts too. */
+  | { readonly type: 'index-below'; readonly index: string; readonly count: number }
+  | {
+      readonly type: 'member';
+      readonly index: string;
+      readonly member: string;
+      readonly isIn: boolean;
+    };
+
+/** One atomic step: all conditions hold and all is done, durably, or nothing is. */
+export interface Step {
+  readonly conditions: readonly Condition[];
+  readonly puts?: readonly { readonly key: DocumentKey; readonly text: string }[];
+  readonly removes?: readonly DocumentKey[];
+  /** Adds a member or moves it to another score. */
+  readonly adds?: readonly ({ readonly index: string } & IndexEntry)[];
+  readonly drops?: readonly { readonly index: string; readonly member: string }[];
+  /** Appends to a log and keeps at most its last `keep` entries. */
+  readonly appends?: readonly {
+    readonly log: string;
+    readonly text: string;
+    readonly keep: number;
+  }[];
+  /** Removes whole logs and indexes. */
+  readonly clears?: readonly { readonly log?: string; readonly index?: string }[];
+}
+
+export type StepOutcome =
+  | { readonly type: 'done' }
+  /** The first condition that does not hold. */
+  | { readonly type: 'refused'; readonly condition: number };
+
+export interface RangeQuery {
+  /** Lowest and highest score, both included; default: all. */
+  readonly from?: number;
+  readonly to?: number;
+  /** Goes on behind this entry of an earlier answer, in the same direction. */
+  readonly after?: IndexEntry;
+  readonly isDescending?: boolean;
+  readonly limit: number;
+}
+
+/**
+ * All methods reject with `StoreError` when the store cannot be used; whether a step was taken is unknown
+ * then. Where it is shared, a step of another process is seen by the next read.
+ */
+export interface DispatchStore {
+  /** Where records are kept, for people; without secrets. */
+  readonly shown: string;
+  readonly isDurable: boolean;
+  readonly isShared: boolean;
+  get(partition: Partition, key: DocumentKey): Promise<Document | undefined>;
+  /** In the order asked; undefined for those that are not there. At most `GET_MANY_MAX` keys. */
+  getMany(
+    partition: Partition,
+    keys: readonly DocumentKey[],
+  ): Promise<readonly (Document | undefined)[]>;
+  range(partition: Partition, index: string, query: RangeQuery): Promise<readonly IndexEntry[]>;
+  count(partition: Partition, index: string): Promise<number>;
+  score(partition: Partition, index: string, member: string): Promise<number | undefined>;
+  /** Entries behind number `after`, oldest first. `first`: the oldest number that is kept (0: the log is empty). */
+  log(
+    partition: Partition,
+    log: string,
+    query: { readonly after: number; readonly limit: number },
+  ): Promise<{ readonly first: number; readonly entries: readonly LogEntry[] }>;
+  step(partition: Partition, step: Step): Promise<StepOutcome>;
+  /**
+   * Tells of changes that this or another process made: the partition and the topics that were touched
+   * (`kind` of documents put or removed, names of indexes added to). A hint to look again: several
+   * changes may be told as one, and one may be told twice. Returns what ends it.
+   */
+  watch(onChange: (partition: Partition, topics: readonly string[]) => void): () => void;
+  close(): Promise<void>;
+}
+
+export const GET_MANY_MAX = 500;
+export const RANGE_MAX = 1_000;
+/** Writes and conditions of one step, all counted. */
+export const STEP_PARTS_MAX = 200;
+/** Longest document or log entry, in characters. */
+export const TEXT_CHARS_MAX = 4 * 1024 * 1024;
