@@ -1,0 +1,76 @@
+import { encodePollBatch, type PollBatch } from '../protocol/poll-frames.ts';
+import { IncomingFrames } from '../protocol/poll-incoming.ts';
+import { OutgoingFrames } from '../protocol/poll-outgoing.ts';
+import type { PollProgress, PollQuestion } from '../protocol/poll-session.ts';
+
+/** Bytes of frames that may wait here to be read. */
+export const SESSION_WINDOW_BYTES = 1_048_576;
+/** So much new credit is worth a message of its own. */
+const CREDIT_NEWS_BYTES = SESSION_WINDOW_BYTES / 4;
+
+/** The frames of a long-poll session, both ways, and what each end knows of the other: all but their transport. */
+export class SessionFrames {
+  readonly outgoing = new OutgoingFrames();
+  readonly incoming = new IncomingFrames(SESSION_WINDOW_BYTES);
+  readonly #onNews: () => void;
+  #turn = 0;
+  #toldAck = 0;
+  /** Before it is told of any, the relay has no credit. */
+  #toldCredit = 0;
+
+  /** `credit`: what the relay gave at first. `onNews`: frames or acknowledgements have come. */
+  constructor(credit: number, onNews: () => void) {
+    this.outgoing.acknowledge(0, credit);
+    this.#onNews = onNews;
+  }
+
+  /** Number of the newest poll. */
+  get turn(): number {
+    return this.#turn;
+  }
+
+  /** What the next poll says; it takes over from all before it. */
+  nextQuestion(): PollQuestion {
+    this.#turn += 1;
+    return { turn: this.#turn, ack: this.incoming.received, credit: this.incoming.credit };
+  }
+
+  /** The frames from number `from` on that there is credit for, as a batch of at most `bytesMax` bytes of frames. */
+  batch(from: number, bytesMax: number): { readonly bytes: Uint8Array; readonly next: number } {
+    const { received: ack, credit } = this.incoming;
+    const { seq, frames } = this.outgoing.take(from, bytesMax);
+    return { bytes: encodePollBatch({ seq, ack, credit, frames }), next: seq + frames.length };
+  }
+
+  /** The relay has seen this of us. */
+  told({ ack, credit }: { readonly ack: number; readonly credit: number }): void {
+    this.#toldAck = Math.max(this.#toldAck, ack);
+    this.#toldCredit = Math.max(this.#toldCredit, credit);
+  }
+
+  /** Whether the relay may be waiting to be told how much room there is. */
+  get owesCredit(): boolean {
+    return this.incoming.credit - this.#toldCredit >= CREDIT_NEWS_BYTES;
+  }
+
+  /** Whether frames have come that the relay does not know of. */
+  get owesAck(): boolean {
+    return this.incoming.received > this.#toldAck;
+  }
+
+  /** What the relay sent. False: it does not keep to the protocol, and the session cannot go on. */
+  take(batch: PollBatch): boolean {
+    const isGood =
+      this.outgoing.acknowledge(batch.ack, batch.credit) &&
+      this.incoming.accept(batch) === undefined;
+    if (isGood) this.#onNews();
+    return isGood;
+  }
+
+  /** What the relay says it has. False: as above. */
+  progress({ ack, credit }: PollProgress): boolean {
+    const isGood = this.outgoing.acknowledge(ack, credit);
+    if (isGood) this.#onNews();
+    return isGood;
+  }
+}
