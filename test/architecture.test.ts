@@ -23,6 +23,7 @@ const MAY_IMPORT: Record<string, string> = {
     'base protocol auth https-proxy-agent http-proxy-agent proxy-from-env node:http node:https ' +
     'node:crypto node:stream node:stream/promises node:net node:tls node:events node:url',
   crypto: 'node:crypto',
+  jobs: 'base valibot',
   workers:
     'base cluster store config management observability transports version.ts ' +
     'node:child_process node:net',
