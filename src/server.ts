@@ -7,7 +7,7 @@ import { StartError } from './config/errors.ts';
 import type { Config } from './config/options.ts';
 import type { Coordinator } from './cluster/coordinator.ts';
 import { Hops } from './cluster/hops.ts';
-import { joinCluster, openClusterStore, untilLinked } from './server-cluster.ts';
+import { joinCluster, openClusterStore, startRebalancing, untilLinked } from './server-cluster.ts';
 import { drainAnswer } from './management/drain-request.ts';
 import type { ApiAnswer } from './management/api-answers.ts';
 import type { ApiRequest } from './management/api-request.ts';
@@ -283,10 +283,16 @@ export async function startServer(config: Config, deps: ServerDeps): Promise<Run
   let isStopped = false;
   const stop = async (): Promise<void> => {
     if (isStopped) return;
+  const stopRebalancing =
+    cluster === undefined
+      ? undefined
+      : startRebalancing(config, cluster, { clock, random, log, meter, relay, namespaces });
+
     isStopped = true;
     await cluster?.close();
     publicPort.close();
     sessions.close();
+    stopRebalancing?.();
     adminPort.close();
     management.close();
     dataPlane.close();

@@ -47,6 +47,12 @@ export const DIRECTORY_METRICS = [
     values: [{}],
   },
   {
+    name: 'halfway_rebalancing_rounds_total',
+    kind: 'counter',
+    help: 'Times this node asked some of its listeners to connect again because it had too many',
+    values: [{}],
+  },
+  {
     name: 'halfway_cluster_listeners',
     kind: 'gauge',
     help: 'Listeners in the directory, by whether this node holds them',

@@ -1,12 +1,13 @@
 // A sender that comes when its listener is hardly there, or on its way to another node.
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { dialSender, openListener } from '../support/azure-clients.ts';
-import { startCluster, type TestCluster } from '../support/cluster.ts';
+import { startCluster, untilWhole, type TestCluster } from '../support/cluster.ts';
 import { listen } from '../support/http-listener.ts';
 import { send } from '../support/http-sender.ts';
 import { open } from '../support/raw-websocket.ts';
 import { startRedis, type TestRedis } from '../support/redis.ts';
 import type { TestRelay } from '../support/relay.ts';
+import { until } from '../support/within.ts';
 
 const TIMES = 200;
 
@@ -58,4 +59,24 @@ test(`so is a request, ${TIMES} times`, { timeout: 60_000 }, async () => {
     expect((await answering).status).toBe(200);
   }
   expect(await b.metric('halfway_refusals_total{reason="no-listener",role="http"}')).toBe(0);
+});
+
+test('a sender whose only listener was sent away by a node that drains waits until it is back', async () => {
+  const [, b] = nodes();
+  const c = await cluster.start('node-c');
+  await untilWhole(cluster.nodes);
+  const listener = await openListener(c);
+  const draining = c.server.drain();
+  expect((await listener.control.nextFrame()).opcode).toBe(8);
+  await listener.control.reset();
+  const dialling = dialSender(b);
+  await until('it is held', async () => (await b.metric('halfway_held_senders')) === 1);
+  // As long as a distant client takes for its handshakes, and longer than a sender waits for no reason.
+  await new Promise(resolve => void setTimeout(resolve, 1_000));
+  const back = await openListener(b);
+  const rendezvous = await open((await back.nextAccept()).address);
+  const { status, socket } = await dialling.answer;
+  expect(status).toBe(101);
+  await Promise.all([rendezvous.reset(), socket?.reset(), back.control.reset()]);
+  await draining;
 });
