@@ -22,6 +22,7 @@ export type { RelayOptions } from './relay-target.ts';
 export type { TransportChoice } from './dial.ts';
 export type { CertificateAuthorities } from './routes.ts';
 export type { RetryInfo } from './control-link.ts';
+export { spliceChannels } from './splice-channels.ts';
 export type { ChannelEvents, FrameChannel, TransportName } from './frame-channel.ts';
 export { RelayError } from './relay-error.ts';
 export type { RelayErrorCode } from './relay-error.ts';

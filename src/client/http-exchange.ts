@@ -4,7 +4,7 @@ import { pipeline } from 'node:stream/promises';
 import type { CancelTimer, Clock } from '../base/clock.ts';
 import { bodyStart } from './dial-websocket.ts';
 import { attemptOf, doing, refusalError } from './refused-answers.ts';
-import { abortedError, RelayError } from './relay-error.ts';
+import { abortedError, messageOf, RelayError } from './relay-error.ts';
 import type { Routes } from './routes.ts';
 
 export type RequestBody = string | Uint8Array | AsyncIterable<string | Uint8Array>;
@@ -31,13 +31,45 @@ export interface HttpAnswer {
   readonly body: Readable;
 }
 
+/** May be sent twice without harm (RFC 9110, section 9.2.2). */
+const IDEMPOTENT: ReadonlySet<string> = new Set([
+  'GET',
+  'HEAD',
+  'OPTIONS',
+  'PUT',
+  'DELETE',
+  'TRACE',
+]);
+
+interface ExchangeDeps {
+  readonly routes: Routes;
+  readonly clock: Clock;
+}
+
 /** One HTTP request by way of the relay. Rejects with a `RelayError` when it is not the listener that answers. */
-export function exchange(
+export async function exchange(what: HttpExchange, deps: ExchangeDeps): Promise<HttpAnswer> {
+  // The other end may close a connection that was kept just when it is used again. Only what can be repeated takes one.
+  const isRepeatable = isWhole(what.body) && IDEMPOTENT.has(what.method.toUpperCase());
+  try {
+    return await attemptExchange(what, { ...deps, keepsAlive: isRepeatable });
+  } catch (error) {
+    if (!(error instanceof KeptConnectionLost)) throw error;
+    return attemptExchange(what, { ...deps, keepsAlive: false });
+  }
+}
+
+class KeptConnectionLost extends Error {}
+
+function isWhole(body: RequestBody | undefined): body is string | Uint8Array | undefined {
+  return body === undefined || typeof body === 'string' || body instanceof Uint8Array;
+}
+
+function attemptExchange(
   what: HttpExchange,
-  deps: { readonly routes: Routes; readonly clock: Clock },
+  deps: ExchangeDeps & { readonly keepsAlive: boolean },
 ): Promise<HttpAnswer> {
   const { url, method, headers, body, signal, timeoutMs } = what;
-  const { clock, routes } = deps;
+  const { clock, keepsAlive, routes } = deps;
   const attempt = attemptOf(url, 'send');
   return new Promise<HttpAnswer>((resolve, reject) => {
     if (signal?.aborted === true) {
@@ -48,14 +80,17 @@ export function exchange(
       doing: doing(attempt),
       method,
       headers,
+      keepsAlive,
     });
     let answer: IncomingMessage | undefined;
+    // What the body's source throws is its owner's, and no failure of the connection.
+    let sourceError: Error | undefined;
     let cancelTimeout: CancelTimer | undefined;
     const settle = (): void => {
       cancelTimeout?.();
       if (answer === undefined) signal?.removeEventListener('abort', onAbort);
     };
-    const fail = (error: RelayError): void => {
+    const fail = (error: Error): void => {
       settle();
       reject(error);
       request.destroy();
@@ -75,7 +110,11 @@ export function exchange(
       });
     };
     request.on('error', error => {
-      if (answer === undefined) fail(failure(error));
+      if (answer !== undefined) return;
+      fail(
+        sourceError ??
+          (keepsAlive && request.reusedSocket ? new KeptConnectionLost() : failure(error)),
+      );
     });
     request.once('response', response => {
       const refusal = proxyRefusal(response);
@@ -97,19 +136,34 @@ export function exchange(
         (error: unknown) => fail(failure(error)),
       );
     });
-    if (body === undefined || typeof body === 'string' || body instanceof Uint8Array) {
+    if (isWhole(body)) {
       request.end(body);
       startTimeout();
       return;
     }
-    pipeline(Readable.from(body, { objectMode: false }), request).then(
+    const pieces = watched(body, error => {
+      sourceError = error;
+    });
+    pipeline(Readable.from(pieces, { objectMode: false }), request).then(
       startTimeout,
       (error: unknown) => {
         // An answer that comes before the whole body was wanted is an answer all the same.
-        if (answer === undefined) fail(failure(error));
+        if (answer === undefined) fail(sourceError ?? failure(error));
       },
     );
   });
+}
+
+async function* watched(
+  body: AsyncIterable<string | Uint8Array>,
+  onError: (error: Error) => void,
+): AsyncGenerator<string | Uint8Array> {
+  try {
+    yield* body;
+  } catch (error) {
+    onError(error instanceof Error ? error : new Error(messageOf(error), { cause: error }));
+    throw error;
+  }
 }
 
 /**

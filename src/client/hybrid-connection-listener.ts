@@ -3,6 +3,7 @@ import { randomUUID } from 'node:crypto';
 import type { Answer, RelayedRequest } from './answer.ts';
 import { ControlLink, type RetryInfo } from './control-link.ts';
 import type { TransportName } from './frame-channel.ts';
+import { Later } from './later.ts';
 import { RelayError, unlessAborted } from './relay-error.ts';
 import { relayTarget, type RelayOptions, type RelayTarget } from './relay-target.ts';
 import { answerAtAddress, answerInline, type ExchangeDeps } from './request-exchange.ts';
@@ -75,15 +76,15 @@ export class HybridConnectionListener {
       onRequestPointer: address => this.#keep(answerAtAddress(address, exchange)),
       onOnline: transport => {
         this.#state = 'online';
-        this.#events.emit('online', transport);
+        this.#emit('online', transport);
         this.#moved(transport);
       },
       onMoved: transport => this.#moved(transport),
       onOffline: why => {
         if (this.#state === 'online') this.#state = 'offline';
-        this.#events.emit('offline', why);
+        this.#emit('offline', why);
       },
-      onRetry: retry => void this.#events.emit('reconnecting', retry),
+      onRetry: retry => this.#emit('reconnecting', retry),
       onRenewalFailure: error => this.#report(error),
     });
   }
@@ -128,17 +129,22 @@ export class HybridConnectionListener {
       throw new RelayError('Closed', `A listener is opened once, and this one is ${this.#state}`);
     }
     this.#state = 'opening';
-    const online = new Promise<void>(resolve => {
-      this.#events.once('online', () => resolve());
-    });
+    const online = new Later<void>();
+    this.on('online', () => online.resolve());
     this.#run = this.#link.run();
     const ended = this.#run.then(() => {
       throw new RelayError('Closed', 'The listener was closed before it was online');
     });
-    // Only the first outcome counts here; `close` waits for the end.
-    ended.catch(() => undefined);
+    ended.catch((error: unknown) => {
+      // Once it is online only a bug ends it.
+      if (this.#state !== 'opening' && this.#state !== 'closed') this.#report(error);
+    });
     try {
-      await unlessAborted('To open the listener', options.signal, Promise.race([online, ended]));
+      await unlessAborted(
+        'To open the listener',
+        options.signal,
+        Promise.race([online.promise, ended]),
+      );
     } catch (error) {
       this.#state = 'closed';
       this.#link.stop();
@@ -169,7 +175,7 @@ export class HybridConnectionListener {
   #moved(transport: TransportName): void {
     if (transport === this.#transport) return;
     this.#transport = transport;
-    this.#events.emit('transport', transport);
+    this.#emit('transport', transport);
   }
 
   async #offer(offer: SenderOffer): Promise<void> {
@@ -204,7 +210,18 @@ export class HybridConnectionListener {
   }
 
   #report(error: unknown): void {
-    if (this.#events.listenerCount('error') > 0) this.#events.emit('error', error);
+    if (this.#events.listenerCount('error') > 0) this.#emit('error', error);
+  }
+
+  #emit<Name extends keyof ListenerEvents>(name: Name, ...details: ListenerEvents[Name]): void {
+    try {
+      this.#events.emit(name, ...details);
+    } catch (error) {
+      // An observer that throws is a bug of its program, as with any emitter; it must not end the listener.
+      queueMicrotask(() => {
+        throw error;
+      });
+    }
   }
 }
 

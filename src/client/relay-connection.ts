@@ -133,7 +133,11 @@ export class RelayConnection {
       let size = 0;
       for (;;) {
         const fragment = await this.#nextFragment();
-        if (fragment === undefined) return undefined;
+        if (fragment === undefined) {
+          if (parts.length === 0) return undefined;
+          const message = 'The other side closed in the middle of a message';
+          throw new RelayError('ConnectionLost', message);
+        }
         parts.push(fragment.data);
         size += fragment.data.length;
         if (size > this.#messageBytesMax) throw this.#tooLong();

@@ -17,6 +17,8 @@ import { encodeMaskedFrame } from './masked-frame.ts';
 export const PING_AFTER_MS = 15_000;
 /** How long the other end may take to end the connection after both have closed. */
 const CLOSE_TIMEOUT_MS = 10_000;
+/** Bytes waiting to be sent with which pings are no longer answered. */
+const ANSWERED_BELOW_BYTES = 1_048_576;
 const NOTHING = Buffer.alloc(0);
 
 export interface ChannelStart {
@@ -118,7 +120,9 @@ export class WebSocketChannel implements FrameChannel {
   }
 
   #control(opcode: number, payload: Buffer): void {
-    if (opcode === OPCODES.ping) this.send(OPCODES.pong, true, payload);
+    // Who asks and does not read the answers is not to fill our memory with them.
+    const mayAnswer = this.#stream.writableLength < ANSWERED_BELOW_BYTES;
+    if (opcode === OPCODES.ping && mayAnswer) this.send(OPCODES.pong, true, payload);
     if (opcode !== OPCODES.close || this.#closeReceived !== undefined) return;
     const { code, reason } = parseClosePayload(payload);
     this.#closeReceived = code;
