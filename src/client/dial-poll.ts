@@ -15,8 +15,11 @@ import { RelayError } from './relay-error.ts';
 const OPENING_TIMEOUT_MS = 70_000;
 const ANSWER_BYTES_MAX = 65_536;
 
-/** Opens long-poll sessions. Frames are fetched from the beginning, as many as there is room for. */
-export function dialPoll(deps: SessionDeps): Dial {
+/**
+ * Opens long-poll sessions. Frames are fetched from the beginning, as many as there is room for.
+ * `wayBack` opens WebSockets, over which sessions go on when one passes; without it they never do.
+ */
+export function dialPoll(deps: SessionDeps, wayBack?: Dial): Dial {
   return async (address, options) => {
     const url = new URL(withTransport(address.replace(/^ws/i, 'http')));
     const attempt = { ...attemptOf(url), origin: new URL(address).origin };
@@ -43,7 +46,11 @@ export function dialPoll(deps: SessionDeps): Dial {
     if (status !== 201) throw refusalError(attempt, { status, reason, body });
     const terms = parsePollTerms(body);
     if (terms === undefined) throw notOurs(attempt, 'the answer is not one of the relay');
-    return new PollChannel(placeOf(url, { attempt, terms, location: answer.location }), deps);
+    return new PollChannel(
+      placeOf(url, { attempt, terms, location: answer.location }),
+      deps,
+      wayBack,
+    );
   };
 }
 

@@ -6,27 +6,31 @@ import {
   parseClosePayload,
 } from '../protocol/frames.ts';
 import type { PollFrame } from '../protocol/poll-frames.ts';
-import type { ChannelEvents, FrameChannel, TransportName } from './frame-channel.ts';
+import type { PollQuestion } from '../protocol/poll-session.ts';
+import type { ChannelEvents, Dial, FrameChannel, TransportName } from './frame-channel.ts';
 import { endSession, PollRequests, type SessionDeps, type SessionPlace } from './poll-requests.ts';
 import { SessionFrames } from './session-frames.ts';
+import { SessionSocket, type SocketEnd } from './session-socket.ts';
+import { WayBack } from './way-back.ts';
 
 /** Bytes that were sent and are not acknowledged, from which `send` asks to stop; `drained` comes at half of them. */
 const KEPT_BYTES_MAX = 1_048_576;
 
 /**
  * A long-poll session as a channel. Sessions carry what a WebSocket carries and never lose a frame
- * without saying so: what is on the way when a request fails is sent again.
+ * without saying so: what is on the way when a request fails is sent again. A session may go on over a
+ * WebSocket, and return to polls when that breaks.
  *
  *     open ── Close sent and acknowledged, Close received and read, in any order ──▶ gone
  *     any ── destroyed, expired, or over at the relay ──▶ gone
  */
 export class PollChannel implements FrameChannel {
   readonly protocol: string;
-  readonly transport: TransportName = 'poll';
   readonly #place: SessionPlace;
   readonly #deps: SessionDeps;
   readonly #frames: SessionFrames;
-  readonly #requests: PollRequests;
+  readonly #wayBack: WayBack | undefined;
+  #carrier: PollRequests | SessionSocket;
   #events: ChannelEvents | undefined;
   #isPaused = false;
   #isDelivering = false;
@@ -37,15 +41,23 @@ export class PollChannel implements FrameChannel {
   #lostCode: number | undefined;
   #isGone = false;
 
-  constructor(place: SessionPlace, deps: SessionDeps) {
+  /** `wayBack`: how it moves to a WebSocket when one passes; undefined: it does not. */
+  constructor(place: SessionPlace, deps: SessionDeps, wayBack?: Dial) {
     this.#place = place;
     this.#deps = deps;
     this.protocol = place.terms.protocol;
     this.#frames = new SessionFrames(place.terms.credit, () => this.#news());
-    this.#requests = new PollRequests(place, deps, {
-      frames: this.#frames,
-      onLost: code => this.#lose(code),
-    });
+    this.#carrier = this.#poll();
+    if (wayBack !== undefined) {
+      this.#wayBack = new WayBack(place, deps, {
+        dial: wayBack,
+        attempt: open => this.#attempt(open),
+      });
+    }
+  }
+
+  get transport(): TransportName {
+    return this.#carrier instanceof PollRequests ? 'poll' : 'websocket';
   }
 
   receive(events: ChannelEvents): void {
@@ -58,19 +70,19 @@ export class PollChannel implements FrameChannel {
     assert(opcode === 0 || opcode === 1 || opcode === 2, 'only data frames are sent');
     if (this.#frames.outgoing.isClosed || this.#lostCode !== undefined) return true;
     this.#frames.outgoing.push(opcode, fin, payload);
-    this.#requests.wake();
+    this.#carrier.wake();
     if (this.#frames.outgoing.keptBytes >= KEPT_BYTES_MAX) this.#wantsDrained = true;
     return !this.#wantsDrained;
   }
 
   close(code = CLOSE_CODE_NONE, reason = ''): void {
     this.#frames.outgoing.close(code, reason);
-    this.#requests.wake();
+    this.#carrier.wake();
   }
 
   destroy(): void {
     if (this.#lostCode === undefined) void endSession(this.#place, this.#deps);
-    this.#requests.stop();
+    this.#stop();
     this.#lostCode ??= CLOSE_CODE_LOST;
     this.#go(CLOSE_CODE_LOST);
   }
@@ -92,7 +104,7 @@ export class PollChannel implements FrameChannel {
       this.#events?.drained?.();
     }
     // There may be credit for what had to wait.
-    this.#requests.wake();
+    this.#carrier.wake();
     this.#deliver();
     this.#endWhenDone();
   }
@@ -107,7 +119,7 @@ export class PollChannel implements FrameChannel {
       this.#hand(frame, events);
     }
     this.#isDelivering = false;
-    if (this.#frames.owesCredit) this.#requests.wake();
+    if (this.#frames.owesCredit) this.#carrier.wake();
   }
 
   #hand({ opcode, isFinal, payload }: PollFrame, events: ChannelEvents): void {
@@ -130,13 +142,66 @@ export class PollChannel implements FrameChannel {
       return;
     }
     if (this.#closeReceived === undefined || !this.#frames.outgoing.isDelivered) return;
-    this.#requests.stop();
+    this.#stop();
     void endSession(this.#place, this.#deps);
     this.#go(this.#closeReceived);
   }
 
+  #poll(): PollRequests {
+    return new PollRequests(this.#place, this.#deps, {
+      frames: this.#frames,
+      onLost: code => this.#lose(code),
+    });
+  }
+
+  /** Opens a WebSocket that takes over from the polls, which go on until it has. */
+  async #attempt(open: (question: PollQuestion) => Promise<FrameChannel>): Promise<void> {
+    const polls = this.#carrier;
+    if (!(polls instanceof PollRequests) || this.#lostCode !== undefined || this.#isGone) return;
+    const question = this.#frames.questionAhead();
+    const opening = open(question);
+    polls.yieldTo(
+      opening.then(
+        channel => this.#move(channel, question),
+        // One that is refused here may have taken over there all the same.
+        () => this.#frames.skipTurns(question.turn),
+      ),
+    );
+    await opening;
+  }
+
+  #move(channel: FrameChannel, question: PollQuestion): void {
+    this.#frames.skipTurns(question.turn);
+    if (this.#lostCode !== undefined || this.#isGone) {
+      channel.destroy();
+      return;
+    }
+    this.#carrier.stop();
+    this.#frames.told(question);
+    const { clock } = this.#deps;
+    const session = {
+      frames: this.#frames,
+      onEnd: (end: SocketEnd): void => this.#leaveSocket(end),
+    };
+    this.#carrier = new SessionSocket(channel, session, clock);
+    this.#events?.moved?.('websocket');
+  }
+
+  #leaveSocket(end: SocketEnd): void {
+    if (end === 'refused') return this.#lose(1002);
+    if (end === 'over') return this.#lose(CLOSE_CODE_LOST);
+    this.#carrier = this.#poll();
+    this.#events?.moved?.('poll');
+  }
+
+  #stop(): void {
+    this.#carrier.stop();
+    this.#wayBack?.stop();
+  }
+
   #lose(code: number): void {
     this.#lostCode = code;
+    this.#stop();
     // One that cannot go on here is not yet over at the relay.
     if (code !== CLOSE_CODE_LOST) void endSession(this.#place, this.#deps);
     this.#endWhenDone();

@@ -56,6 +56,8 @@ export class PollRequests {
   /** Longest body that is posted; shorter for a while where long ones do not arrive. */
   #postBytesMax: number;
   #wakePosting: (() => void) | undefined;
+  /** Something is to take over, and this is when it has or has not. */
+  #takeover: Promise<unknown> | undefined;
 
   /** Begins to poll at once. `onLost`: the session is over or cannot go on; called once, unless stopped before. */
   constructor(
@@ -76,6 +78,11 @@ export class PollRequests {
   /** There may be something to send. */
   wake(): void {
     this.#wakePosting?.();
+  }
+
+  /** Until `takeover` is settled a poll that was superseded is not followed by another. */
+  yieldTo(takeover: Promise<unknown>): void {
+    this.#takeover = takeover;
   }
 
   /** Lets go of everything under way; nothing is called any more. */
@@ -115,6 +122,11 @@ export class PollRequests {
       }
       if (meaning.type === 'over') return this.#lose(1006);
       if (meaning.type === 'refused') return this.#lose(1002);
+      if (wasSuperseded && this.#takeover !== undefined) {
+        await this.#takeover;
+        this.#takeover = undefined;
+        continue;
+      }
       if (this.#isTooLate()) return this.#lose(1006);
       const isCut = meaning.type === 'nothing' && this.#wasHeldTooLong(answer, waitMs, startedAtMs);
       failures = isCut ? 0 : failures + 1;

@@ -8,6 +8,9 @@ export const SESSION_WINDOW_BYTES = 1_048_576;
 /** So much new credit is worth a message of its own. */
 const CREDIT_NEWS_BYTES = SESSION_WINDOW_BYTES / 4;
 
+/** More polls than there can be while a WebSocket is opened. */
+const TURNS_AHEAD = 100_000;
+
 /** The frames of a long-poll session, both ways, and what each end knows of the other: all but their transport. */
 export class SessionFrames {
   readonly outgoing = new OutgoingFrames();
@@ -24,15 +27,27 @@ export class SessionFrames {
     this.#onNews = onNews;
   }
 
-  /** Number of the newest poll. */
-  get turn(): number {
-    return this.#turn;
-  }
-
   /** What the next poll says; it takes over from all before it. */
   nextQuestion(): PollQuestion {
     this.#turn += 1;
-    return { turn: this.#turn, ack: this.incoming.received, credit: this.incoming.credit };
+    return this.#question(this.#turn);
+  }
+
+  /**
+   * What a WebSocket says that is to take over, and goes on doing so while polls go on until it is
+   * open. `skipTurns` must be called before the next poll that is to take over from it.
+   */
+  questionAhead(): PollQuestion {
+    return this.#question(this.#turn + TURNS_AHEAD);
+  }
+
+  /** From here on polls take over from a WebSocket with such a turn. */
+  skipTurns(turn: number): void {
+    this.#turn = Math.max(this.#turn, turn);
+  }
+
+  #question(turn: number): PollQuestion {
+    return { turn, ack: this.incoming.received, credit: this.incoming.credit };
   }
 
   /** The frames from number `from` on that there is credit for, as a batch of at most `bytesMax` bytes of frames. */
