@@ -194,6 +194,7 @@ export async function startServer(config: Config, deps: ServerDeps): Promise<Run
       reportBug,
       prepare: dataPlane.prepare,
       channelSocket: dataPlane.channelSocket,
+      gathering: dataPlane.gathering,
     },
     http: {
       relay,

@@ -287,6 +287,14 @@ void adopt(Info info) {
   info.GetReturnValue().Set(leg == nullptr ? 0 : plane.handle_of(*leg));
 }
 
+/** (response) → what `releaseGathered` takes; -1: nothing is gathered */
+void gather(Info info) { info.GetReturnValue().Set(Plane::instance().gather(socket_at(info, 0))); }
+
+/** (what `gather` returned) */
+void release_gathered(Info info) {
+  if (info[0]->IsInt32()) Plane::release_gathered(info[0].As<v8::Int32>()->Value());
+}
+
 void splice(Info info) {
   Plane &plane = Plane::instance();
   if (!info[2]->IsFloat64Array() || info[2].As<Float64Array>()->Length() < 4 || !info[3]->IsFunction()) {
@@ -441,6 +449,8 @@ NODE_MODULE_INIT(/* exports, module, context */) {
   NODE_SET_METHOD(exports, "hook", halfway::hook);
   NODE_SET_METHOD(exports, "attach", halfway::attach);
   NODE_SET_METHOD(exports, "adopt", halfway::adopt);
+  NODE_SET_METHOD(exports, "gather", halfway::gather);
+  NODE_SET_METHOD(exports, "releaseGathered", halfway::release_gathered);
   NODE_SET_METHOD(exports, "splice", halfway::splice);
   NODE_SET_METHOD(exports, "deliver", halfway::deliver);
   NODE_SET_METHOD(exports, "pause", halfway::pause);

@@ -170,6 +170,13 @@ public:
    * (no route was hooked), or when there is no room.
    */
   Leg *adopt(int fd, const char *head, size_t length);
+  /**
+   * From here on the kernel keeps what is written to this socket, until `release_gathered` is called with what this
+   * returns: -1 when it is closed, or no TCP, and nothing is kept.
+   */
+  int gather(us_socket_t *socket) const;
+  /** By descriptor, because an upgrade moves the socket. Does no harm should it be closed by then, and used anew. */
+  static void release_gathered(int fd);
   /** Null when the handle is stale. */
   Leg *find(double handle) const;
   double handle_of(const Leg &leg) const;

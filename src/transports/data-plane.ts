@@ -35,6 +35,8 @@ export interface OpenDataPlane {
   readonly wholeMessageBytesMax: number;
   readonly prepare: (context: us_socket_context_t) => void;
   readonly channelSocket: (onChannel: (channel: Channel) => void) => UpgradedSocket;
+  /** Calls `write` at once; what that writes to the client in pieces leaves together, if it can be had. */
+  readonly gathering: (response: HttpResponse, write: () => void) => void;
   /** A stream between nodes as a channel that the joiner knows; undefined: it cannot, take it otherwise. */
   readonly streamChannel: (stream: NodeStream) => Channel | undefined;
   readonly remotePort: (response: HttpResponse) => number;
@@ -82,6 +84,7 @@ function nativePlane(plane: NativePlane, options: DataPlaneOptions, clock: Clock
     wholeMessageBytesMax: 2 * options.controlMessageBytesMax,
     prepare: context => void plane.hook(context),
     channelSocket: onChannel => new NativeSocket(plane, options.messageBytesMax, onChannel),
+    gathering: (response, write) => plane.gathering(response, write),
     streamChannel: stream => adoptStream(plane, stream),
     remotePort: response => plane.remotePort(response),
     disarmTimeout: response => plane.setTimeoutSeconds(response, 0),
@@ -99,6 +102,7 @@ function messagePlane(options: DataPlaneOptions, meter: Meter, degraded: string)
     prepare: () => {},
     channelSocket: onChannel =>
       new MessageChannel(options.fallbackQueueBytesMax, onChannel, onOverflow),
+    gathering: (_response, write) => write(),
     streamChannel: () => undefined,
     remotePort: () => 0,
     disarmTimeout: () => {},

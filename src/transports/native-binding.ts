@@ -18,6 +18,8 @@ export interface NativeBinding {
   hook(context: us_socket_context_t): 1 | 0 | -1;
   attach(ws: WebSocket<unknown>, frameBytesMax: number, messageBytesMax: number): number;
   adopt(fd: number, head: Uint8Array): number;
+  gather(response: HttpResponse): number;
+  releaseGathered(gathered: number): void;
   splice(a: number, b: number, counters: Float64Array, onEnd: (end: number[]) => void): boolean;
   deliver(leg: number, onEvent: OnEvent): boolean;
   pause(leg: number): void;
@@ -75,6 +77,14 @@ export function nativePlane(binding: NativeBinding, defaults: NativePlaneOptions
     attach: (ws, { frameBytesMax, messageBytesMax }: AttachOptions): LegHandle =>
       binding.attach(ws, frameBytesMax, messageBytesMax),
     adopt: (fd, { head }): LegHandle => binding.adopt(fd, head),
+    gathering(response, write) {
+      const gathered = binding.gather(response);
+      try {
+        write();
+      } finally {
+        if (gathered !== -1) binding.releaseGathered(gathered);
+      }
+    },
     splice: (a, b, counters, onEnd) =>
       binding.splice(a, b, counters, end => onEnd(parseSpliceEnd(end))),
     deliver: (leg, receiver) => binding.deliver(leg, dispatcher(receiver)),

@@ -2,7 +2,6 @@ import type {
   HttpRequest,
   HttpResponse,
   us_socket_context_t,
-  WebSocket,
   WebSocketBehavior,
 } from 'uWebSockets.js';
 import type { RefusalReason } from '../protocol/refusals.ts';
@@ -13,6 +12,7 @@ import type { DialAction, DialOutcome } from '../relay/given-addresses.ts';
 import type { Relay } from '../relay/relay.ts';
 import type { Rendezvous } from '../relay/rendezvous.ts';
 import { ControlWebSocket } from './control-socket.ts';
+import type { CorkLender } from './cork-lender.ts';
 import { readIncoming, type IncomingOptions } from './incoming.ts';
 import type { Outbox } from './outbox.ts';
 import { writeRefusal } from './refusal-response.ts';
@@ -38,14 +38,18 @@ export interface WebSocketRouteOptions {
   readonly prepare: (context: us_socket_context_t) => void;
   /** Makes what sits behind a relayed WebSocket: native leg or, degraded, whole messages. */
   readonly channelSocket: (onChannel: (channel: Channel) => void) => UpgradedSocket;
+  /** Calls `write` at once; what that writes to the client in pieces leaves together, if it can be had. */
+  readonly gathering: (response: HttpResponse, write: () => void) => void;
 }
 
 /** Sends over this are dropped by uWebSockets.js; our own, smaller limits come first. */
 const BACKPRESSURE_BYTES_MAX = 64 * 1024 * 1024;
 
 /** All WebSocket handshakes: `/$hc/…` by its action, anything else refused. */
-export function webSocketRoute(options: WebSocketRouteOptions): WebSocketBehavior<SocketData> {
-  const lenders: CorkLenders = new Set();
+export function webSocketRoute(
+  options: WebSocketRouteOptions,
+  lender: CorkLender,
+): WebSocketBehavior<SocketData> {
   return {
     maxPayloadLength: options.wholeMessageBytesMax,
     maxBackpressure: BACKPRESSURE_BYTES_MAX,
@@ -53,31 +57,15 @@ export function webSocketRoute(options: WebSocketRouteOptions): WebSocketBehavio
     sendPingsAutomatically: true,
     upgrade: (response, request, context) => {
       options.prepare(context);
-      new Handshake(options, lenders, { response, request, context }).answer();
+      new Handshake(options, lender, { response, request, context }).answer();
     },
-    open: ws => {
-      const { socket } = ws.getUserData();
-      if (socket instanceof ControlWebSocket) lenders.add(ws);
-      socket.opened(ws);
-    },
+    open: ws => ws.getUserData().socket.opened(ws),
     message: (ws, message, isBinary) => ws.getUserData().socket.message(message, isBinary),
     drain: ws => ws.getUserData().socket.drained(),
-    close: (ws, code, reason) => {
-      lenders.delete(ws);
-      ws.getUserData().socket.closed(code, Buffer.from(reason).toString());
-    },
+    close: (ws, code, reason) =>
+      ws.getUserData().socket.closed(code, Buffer.from(reason).toString()),
   };
 }
-
-/**
- * Open control channels, one of which is corked while a sender is let in. After an upgrade inside a
- * `cork` that took hold of the response, uWebSockets.js tells by the address of the socket whether
- * it has become a WebSocket. Where reallocation left it in place, it is taken for an HTTP response
- * still: flags are read that are none, and the sender is cut (one in some hundreds were), or gets a
- * timeout of 10 s. With another socket corked, nothing is done afterwards. Without any, it works as
- * well, with a warning on standard error.
- */
-type CorkLenders = Set<WebSocket<SocketData>>;
 
 /**
  * uWebSockets.js pings when all but a margin of its idle timeout has passed, and cuts the socket
@@ -98,7 +86,7 @@ interface UpgradeArguments {
 /** One handshake: read at once, then answered now (listen, accept, request) or later (connect). */
 class Handshake {
   readonly #options: WebSocketRouteOptions;
-  readonly #lenders: CorkLenders;
+  readonly #lender: CorkLender;
   readonly #response: HttpResponse;
   readonly #context: us_socket_context_t;
   readonly #request: RelayRequest;
@@ -108,12 +96,12 @@ class Handshake {
 
   constructor(
     options: WebSocketRouteOptions,
-    lenders: CorkLenders,
+    lender: CorkLender,
     { response, request, context }: UpgradeArguments,
   ) {
     const { request: relayRequest, fault } = readIncoming(response, request, options.incoming);
     this.#options = options;
-    this.#lenders = lenders;
+    this.#lender = lender;
     this.#response = response;
     this.#context = context;
     this.#request = relayRequest;
@@ -234,13 +222,10 @@ class Handshake {
     this.#response.upgrade(data, this.#key, protocol ?? '', '', this.#context);
   }
 
-  /** An upgrade outside of the handler of its own handshake. */
+  /** An upgrade outside of the handler of its own handshake, which uWebSockets.js writes in two dozen pieces. */
   #upgradeLate(socket: UpgradedSocket, protocol: string | undefined): void {
-    const [lender] = this.#lenders;
     const upgrade = (): void => this.#upgrade(socket, protocol);
-    // While another socket is corked, the response's own `cork` does nothing but call us.
-    if (lender === undefined) upgrade();
-    else lender.cork(() => this.#response.cork(upgrade));
+    this.#options.gathering(this.#response, () => this.#lender.cork(this.#response, upgrade));
   }
 
   #refuse(refused: Refused): void {

@@ -10,6 +10,7 @@ const NAMES = [
   'churn',
   'delivered',
   'flow',
+  'gathering',
   'plane',
   'protocol-errors',
   'raw',
