@@ -8,8 +8,10 @@ import { exchange } from './poll-exchange.ts';
 import type { Dial } from './frame-channel.ts';
 import { PollChannel } from './poll-channel.ts';
 import { POST_BYTES_MIN, type SessionDeps, type SessionPlace } from './poll-requests.ts';
+import { httpUrlOf } from './dial-websocket.ts';
 import { attemptOf, doing, refusalError, type Attempt } from './refused-answers.ts';
 import { RelayError } from './relay-error.ts';
+import { originOf } from './transport-memory.ts';
 
 /** A sender waits until a listener has taken it. */
 const OPENING_TIMEOUT_MS = 70_000;
@@ -21,8 +23,9 @@ const ANSWER_BYTES_MAX = 65_536;
  */
 export function dialPoll(deps: SessionDeps, wayBack?: Dial): Dial {
   return async (address, options) => {
-    const url = new URL(withTransport(address.replace(/^ws/i, 'http')));
-    const attempt = { ...attemptOf(url), origin: new URL(address).origin };
+    const url = httpUrlOf(withTransport(address));
+    const attempt = attemptOf(url);
+    const origin = originOf(url, deps.routes);
     const { protocols = [], signal } = options;
     const answer = await exchange(
       { routes: deps.routes, clock: options.clock },
@@ -46,11 +49,8 @@ export function dialPoll(deps: SessionDeps, wayBack?: Dial): Dial {
     if (status !== 201) throw refusalError(attempt, { status, reason, body });
     const terms = parsePollTerms(body);
     if (terms === undefined) throw notOurs(attempt, 'the answer is not one of the relay');
-    return new PollChannel(
-      placeOf(url, { attempt, terms, location: answer.location }),
-      deps,
-      wayBack,
-    );
+    const place = placeOf(url, { attempt, terms, location: answer.location });
+    return new PollChannel({ ...place, origin }, deps, wayBack);
   };
 }
 
@@ -68,7 +68,7 @@ function placeOf(
     readonly terms: PollTerms;
     readonly location: string | undefined;
   },
-): SessionPlace {
+): Omit<SessionPlace, 'origin'> {
   const { attempt, terms, location = `/${POLL_PATH}/${terms.session}` } = answer;
   if (terms.batchBytesMax < POST_BYTES_MIN || terms.expiryMs <= terms.holdMs) {
     throw notOurs(attempt, 'the terms of the session are such that nothing could be sent in it');
@@ -78,7 +78,7 @@ function placeOf(
   const isKept = url?.protocol === opened.protocol || url?.protocol === 'https:';
   if (url === undefined || !isKept) throw notOurs(attempt, 'the session is nowhere to be reached');
   url.hash = '';
-  return { url, origin: attempt.origin, terms };
+  return { url, terms };
 }
 
 function notOurs(attempt: Attempt, fault: string): RelayError {

@@ -1,7 +1,10 @@
 import type { Clock } from '../base/clock.ts';
+import { dialAuto } from './dial-auto.ts';
+import { dialPoll } from './dial-poll.ts';
 import { dialWebSocket } from './dial-websocket.ts';
 import type { Dial } from './frame-channel.ts';
 import type { Routes } from './routes.ts';
+import { memoryOf } from './transport-memory.ts';
 
 /** Which transport carries frames; `auto` begins with WebSocket and falls back where it cannot pass. */
 export type TransportChoice = 'auto' | 'websocket' | 'poll';
@@ -12,5 +15,11 @@ export function makeDial(options: {
   readonly routes: Routes;
   readonly clock: Clock;
 }): Dial {
-  return dialWebSocket(options.routes);
+  const { transport, routes, clock } = options;
+  const memory = memoryOf(clock);
+  const deps = { routes, clock, memory, chance: Math.random };
+  const webSocket = dialWebSocket(routes);
+  if (transport === 'websocket') return webSocket;
+  if (transport === 'poll') return dialPoll(deps);
+  return dialAuto({ webSocket, poll: dialPoll(deps, webSocket), memory, routes });
 }

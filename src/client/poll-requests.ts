@@ -28,7 +28,7 @@ export const POST_BYTES_MIN =
 export interface SessionPlace {
   /** `…/$poll/{session}`; without a query. */
   readonly url: URL;
-  /** By which what is learnt of it is remembered. */
+  /** Of `originOf`: by which what is learnt of it is remembered. */
   readonly origin: string;
   readonly terms: PollTerms;
 }
@@ -204,7 +204,7 @@ export class PollRequests {
     asked: Omit<Parameters<typeof exchange>[1], 'doing' | 'answerBytesMax' | 'signal'>,
   ): Promise<HttpAnswer | NoAnswer> {
     return exchange(this.#deps, {
-      doing: `go on with the long-poll session at ${this.#place.origin}`,
+      doing: `go on with the long-poll session at ${this.#place.url.origin}`,
       answerBytesMax: ANSWER_BYTES_MAX,
       signal: this.#stopping.signal,
       ...asked,
@@ -242,10 +242,10 @@ export class PollRequests {
 }
 
 /** Tells the relay that a session is no longer wanted. If that does not arrive, it expires there. */
-export async function endSession({ url, origin }: SessionPlace, deps: SessionDeps): Promise<void> {
+export async function endSession({ url }: SessionPlace, deps: SessionDeps): Promise<void> {
   for (let failures = 1; failures <= DELETE_TRIES; failures += 1) {
     const answer = await exchange(deps, {
-      doing: `end the long-poll session at ${origin}`,
+      doing: `end the long-poll session at ${url.origin}`,
       method: 'DELETE',
       url,
       answerTimeoutMs: DELETE_TIMEOUT_MS,

@@ -1,4 +1,5 @@
 import type { Clock } from '../base/clock.ts';
+import type { Routes } from './routes.ts';
 
 /** How long it is believed that WebSockets do not pass, or that polls are cut. */
 const BELIEF_MS = 10 * 60_000;
@@ -8,19 +9,40 @@ const CUT_AFTER_MS_MIN = 5_000;
 const HOLD_SHARE = 0.75;
 const HOLD_MS_MIN = 2_000;
 const ORIGINS_MAX = 1_000;
+/** So many WebSockets in a row that break soon after they were opened are no accident. */
+const EARLY_BREAKS_MAX = 3;
 
 interface Belief {
   readonly value: number;
   readonly untilMs: number;
 }
 
+const memories = new WeakMap<Clock, TransportMemory>();
+
+/** The one of this program: what one client has found out serves the others. */
+export function memoryOf(clock: Clock): TransportMemory {
+  const known = memories.get(clock);
+  if (known !== undefined) return known;
+  const memory = new TransportMemory(clock);
+  memories.set(clock, memory);
+  return memory;
+}
+
+/** Where a URL leads, and by which proxy: what is true of one way need not be true of another. */
+export function originOf(url: URL, routes: Routes): string {
+  const proxy = routes.proxyFor(url);
+  const origin = `${url.protocol}//${url.host}`;
+  return proxy === undefined ? origin : `${origin} by ${proxy.host}`;
+}
+
 /**
- * What was found out on the way to relays, by origin (`wss://host:port`): where WebSockets do not pass,
+ * What was found out on the way to relays, by origin (of `originOf`): where WebSockets do not pass,
  * and how long polls may be held there. Forgotten after 10 minutes, so that it is found out again.
  */
 export class TransportMemory {
   readonly #clock: Clock;
   readonly #blocked = new Map<string, Belief>();
+  readonly #earlyBreaks = new Map<string, Belief>();
   readonly #holds = new Map<string, Belief>();
   readonly #watchers = new Map<string, Set<() => void>>();
 
@@ -41,6 +63,18 @@ export class TransportMemory {
   webSocketWorked(origin: string): void {
     this.#blocked.delete(origin);
     for (const task of this.#watchers.get(origin) ?? []) task();
+  }
+
+  /** A WebSocket broke soon after it was opened. */
+  webSocketBroke(origin: string): void {
+    const breaks = (this.#believed(this.#earlyBreaks, origin) ?? 0) + 1;
+    this.#believe(this.#earlyBreaks, origin, breaks);
+    if (breaks >= EARLY_BREAKS_MAX) this.webSocketFailed(origin);
+  }
+
+  /** A WebSocket held for a while. */
+  webSocketHeld(origin: string): void {
+    this.#earlyBreaks.delete(origin);
   }
 
   /** Calls `task` whenever a WebSocket worked there; returns what ends that. */
