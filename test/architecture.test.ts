@@ -24,6 +24,7 @@ const MAY_IMPORT: Record<string, string> = {
     'node:crypto node:stream node:stream/promises node:net node:tls node:events node:url',
   crypto: 'node:crypto',
   jobs: 'base valibot',
+  dispatch: 'base protocol auth store jobs crypto node:crypto valibot',
   workers:
     'base cluster store config management observability transports version.ts ' +
     'node:child_process node:net',
