@@ -179,10 +179,10 @@ export class RelayConnection {
    * Closes this direction, when what was given to `send` is through; what the peer still sends goes on
    * arriving.
    */
-  end(code = 1000, reason = ''): Promise<void> {
+  async end(code = 1000, reason = ''): Promise<void> {
     checkCloseCode(code);
     this.#isEnded = true;
-    return this.#sender.close(code, reason);
+    await this.#sender.close(code, reason);
   }
 
   /** Closes both ways: what has not been read is thrown away. Resolves with the peer's Close, at the latest after 10 s. */
