@@ -1,12 +1,14 @@
 import { describe, expect, test } from 'vitest';
 import { systemClock } from '../../src/base/clock.ts';
 import { dialPoll } from '../../src/client/dial-poll.ts';
+import { dialWebSocket } from '../../src/client/dial-websocket.ts';
 import type { Dial } from '../../src/client/frame-channel.ts';
+import type { SessionDeps } from '../../src/client/poll-requests.ts';
 import { Routes } from '../../src/client/routes.ts';
 import { TransportMemory } from '../../src/client/transport-memory.ts';
 import type { ChannelEnd } from '../support/channel-end.ts';
 import { listenThrough, openPair } from '../support/channel-pairs.ts';
-import { MISHAPS, startCuttingProxy } from '../support/cutting-proxy.ts';
+import { MISHAPS, startCuttingProxy, type CuttingProxy } from '../support/cutting-proxy.ts';
 import { quickClock } from '../support/quick-clock.ts';
 import { startRelay, type TestRelay } from '../support/relay.ts';
 import { below, seeded } from '../support/seeded.ts';
@@ -16,30 +18,51 @@ import { below, seeded } from '../support/seeded.ts';
 
 const SEEDS = process.env['HALFWAY_TEST_SEED']?.split(',').map(Number) ?? [1, 2, 3];
 const MESSAGES = 1_500;
-const FAULTY_SHARE = 0.6;
 /** Waits between tries pass so much faster than they would. */
 const QUICKER = 20;
+const MOVING_QUICKER = 60;
 const PATIENCE_MS = 60_000;
+const routes = new Routes({ proxy: false });
 
 describe.each(SEEDS)('with seed %i', seed => {
   test(
     'every frame arrives once and in order, whatever happens to requests',
     async () => {
       await using relay = await startRelay({ pollHoldMs: 300 });
-      await run(seed, [relay]);
+      const proxy = await run(seed, { nodes: [relay], share: 0.6, dial: pollDial() });
+      expect(MISHAPS.filter(mishap => !proxy.done.has(mishap))).toEqual([]);
+    },
+    PATIENCE_MS * 2,
+  );
+
+  test(
+    'the same while sessions move to WebSockets that break, and back',
+    async () => {
+      await using relay = await startRelay({ pollHoldMs: 300 });
+      const moving = movingDial(relay, seeded(seed + 3));
+      await run(seed, { nodes: [relay], share: 0.3, dial: moving.dial });
+      expect(moving.broken()).toBeGreaterThan(3);
+      expect(await relay.metric('halfway_poll_resumed_total')).toBeGreaterThan(3);
     },
     PATIENCE_MS * 2,
   );
 });
 
-async function run(seed: number, nodes: readonly TestRelay[]): Promise<void> {
+/** `nodes`: of one cluster; each request goes to any of them. */
+async function run(
+  seed: number,
+  {
+    nodes,
+    share,
+    dial,
+  }: { readonly nodes: readonly TestRelay[]; readonly share: number; readonly dial: Dial },
+): Promise<CuttingProxy> {
   const random = seeded(seed);
   const [relay] = nodes;
   if (relay === undefined) throw new Error('no node');
   const targetPorts = nodes.map(node => node.port);
-  await using proxy = await startCuttingProxy({ targetPorts, seed, share: FAULTY_SHARE });
+  await using proxy = await startCuttingProxy({ targetPorts, seed, share });
   const place = { relay, wsUrl: `ws://127.0.0.1:${proxy.port}` };
-  const dial = pollDial();
   // The control channel lives through the same.
   using listening = await listenThrough(dial, place);
   const { sender, listener } = await openPair(listening, dial, place);
@@ -57,7 +80,7 @@ async function run(seed: number, nodes: readonly TestRelay[]): Promise<void> {
   expect(messagesOf(sender)).toEqual(down);
   expect(endOf(listener)).toEqual(['closed 4001 sender has said it all', 'gone 4001']);
   expect(endOf(sender)).toEqual(['closed 4002 listener has said it all', 'gone 4002']);
-  expect(MISHAPS.filter(mishap => !proxy.done.has(mishap))).toEqual([]);
+  return proxy;
 }
 
 function endOf(end: ChannelEnd): readonly string[] {
@@ -65,15 +88,48 @@ function endOf(end: ChannelEnd): readonly string[] {
 }
 
 function pollDial(): Dial {
-  const clock = quickClock(QUICKER);
+  return quickly(QUICKER, deps => dialPoll(deps));
+}
+
+function quickly(times: number, make: (deps: SessionDeps) => Dial): Dial {
+  const clock = quickClock(times);
   const memory = new TransportMemory(clock);
-  const dial = dialPoll({
-    clock,
-    routes: new Routes({ proxy: false }),
-    memory,
-    chance: Math.random,
-  });
+  const dial = make({ clock, routes, memory, chance: Math.random });
   return (address, options) => dial(address, { ...options, clock: systemClock });
+}
+
+/** Sessions try WebSockets all the time, past the intermediary, which break after a moment. */
+function movingDial(
+  relay: TestRelay,
+  random: () => number,
+): { readonly dial: Dial; readonly broken: () => number } {
+  let broken = 0;
+  const webSocket = dialWebSocket(routes);
+  const breaking: Dial = async (address, options) => {
+    const direct = address.replace(/^ws:\/\/[^/]+/, relay.wsUrl);
+    const channel = await webSocket(direct, { ...options, clock: systemClock });
+    setTimeout(
+      () => {
+        broken += 1;
+        channel.destroy();
+      },
+      below(random, 400),
+    );
+    return channel;
+  };
+  const dial = quickly(MOVING_QUICKER, deps => {
+    const poll = dialPoll(deps, breaking);
+    return async (address, options) => {
+      const channel = await poll(address, options);
+      const trigger = setInterval(
+        () => deps.memory.webSocketWorked(new URL(address.replace(/^ws/, 'http')).origin),
+        50,
+      );
+      trigger.unref();
+      return channel;
+    };
+  });
+  return { dial, broken: () => broken };
 }
 
 /** Sends messages in bursts, some of several fragments, a few of them long; returns their texts. */
