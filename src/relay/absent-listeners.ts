@@ -55,23 +55,21 @@ export class AbsentListeners {
 
   /**
    * Holds a sender; what is returned lets it go, once it has left. Undefined: it is not worth waiting, or too
-   * many are held already. `waitMsMin`: the least time, for a sender that is known to have just missed somebody.
+   * many are held already. `waitMsMin`: the least time, for a sender that has just missed somebody.
    */
   hold(sender: ListenerlessSender, waitMsMin = 0): CancelTimer | undefined {
     const { hybridConnection, choice } = sender;
-    if (this.#isAlone || this.#count >= HELD_SENDERS_MAX) return undefined;
+    if (this.#isAlone || this.#waitMs === 0 || this.#count >= HELD_SENDERS_MAX) return undefined;
     if (!hybridConnection.isAbsent(choice)) return undefined;
-    const nowMs = this.#clock.nowMs();
-    const untilMs = Math.max(
-      nowMs + Math.max(this.#waitMs, waitMsMin),
-      hybridConnection.expectedUntilMs,
-    );
-    if (untilMs <= nowMs) return undefined;
+    // Somebody is known who cannot be reached: the node is going, or gone, and its listeners are on their way.
+    const isCutOff = hybridConnection.hasAny(choice);
+    const waitMs = Math.max(this.#waitMs, waitMsMin, isCutOff ? LISTENER_RETURN_MS : 0);
     let isHeld = true;
+    let cancelTimer: CancelTimer | undefined;
     const release = (outcome: HeldOutcome): void => {
       if (!isHeld) return;
       isHeld = false;
-      cancelTimer();
+      cancelTimer?.();
       hybridConnection.held.delete(look);
       this.#count -= 1;
       this.#events.senderReleased(outcome);
@@ -79,10 +77,18 @@ export class AbsentListeners {
     const look = (): void => {
       if (isHeld && sender.offer()) release('offered');
     };
-    const cancelTimer = this.#clock.after(untilMs - nowMs, () => {
-      release('refused');
-      sender.over();
-    });
+    const waitUntil = (untilMs: number): void => {
+      cancelTimer = this.#clock.after(untilMs - this.#clock.nowMs(), () => {
+        // That a listener is expected may have become known meanwhile.
+        if (hybridConnection.expectedUntilMs > untilMs) {
+          waitUntil(hybridConnection.expectedUntilMs);
+          return;
+        }
+        release('refused');
+        sender.over();
+      });
+    };
+    waitUntil(Math.max(this.#clock.nowMs() + waitMs, hybridConnection.expectedUntilMs));
     hybridConnection.held.add(look);
     this.#count += 1;
     return () => release('gone');

@@ -214,12 +214,25 @@ describe.each(['connect', 'request'] as const)('a sender without a listener: %s'
     expect(sender.told).toEqual(['refuse 404 no-listener']);
   });
 
-  test('waits for another one when the only one cannot be reached', () => {
+  test('waits longer when it becomes known meanwhile that a listener is on its way', () => {
+    const it = stage();
+    const sender = it[kind]();
+    it.clock.advance(WAIT_MS / 2);
+    it.relay.expectListener(OPEN);
+    it.clock.advance(LISTENER_RETURN_MS - 1);
+    expect(sender.told).toEqual([]);
+    it.clock.advance(1);
+    expect(sender.told).toEqual(['refuse 404 no-listener']);
+    expect(it.clock.pendingTasks).toBe(0);
+  });
+
+  test('waits longer for another one when the only one cannot be reached', () => {
     const it = stage();
     const gone = new FarListener('gone');
     gone.isLinked = false;
     it.entity.setElsewhere([gone]);
     it[kind]();
+    it.clock.advance(LISTENER_RETURN_MS - 1);
     const back = new FarListener('back');
     it.entity.setElsewhere([gone, back]);
     expect(back.offers).toHaveLength(1);
