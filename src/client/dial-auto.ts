@@ -4,6 +4,7 @@ import { attemptOf, doing, UPGRADE_STRIPPED } from './refused-answers.ts';
 import { RelayError } from './relay-error.ts';
 import type { Routes } from './routes.ts';
 import { originOf, type TransportMemory } from './transport-memory.ts';
+import { FIRST_PONG_TIMEOUT_MS } from './way-back.ts';
 import { watched } from './watched-channel.ts';
 
 /** A sender waits until a listener has taken it. */
@@ -88,7 +89,10 @@ async function dialWebSocketFirst(
   const attempt = attemptOf(httpUrlOf(address));
   if (attempt.action !== 'connect') {
     const timeoutMs = Math.min(options.timeoutMs, HANDSHAKE_TIMEOUT_MS);
-    return dials.webSocket(address, { ...options, timeoutMs });
+    // A control channel ends at the relay, which answers pings; behind other addresses is the other side.
+    const isControl = attempt.action === 'listen';
+    const firstPongTimeoutMs = isControl ? FIRST_PONG_TIMEOUT_MS : undefined;
+    return dials.webSocket(address, { ...options, timeoutMs, firstPongTimeoutMs });
   }
   const obstacle = new AbortController();
   const signals = [options.signal ?? [], obstacle.signal].flat();

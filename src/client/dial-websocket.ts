@@ -87,8 +87,9 @@ function handshake(
       const fault = faultOf(response, key, protocols);
       if (fault === undefined) {
         const protocol = response.headers['sec-websocket-protocol'] ?? '';
-        const cutsWhenSilent = options.cutsWhenSilent === true;
-        resolve(new WebSocketChannel(stream, { head, protocol, clock, cutsWhenSilent }));
+        const { cutsWhenSilent = false, firstPongTimeoutMs } = options;
+        const start = { head, protocol, clock, cutsWhenSilent, firstPongTimeoutMs };
+        resolve(new WebSocketChannel(stream, start));
         return;
       }
       stream.destroy();

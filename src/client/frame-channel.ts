@@ -52,6 +52,11 @@ export interface DialOptions {
    * relay answers. On a joined pair it is the other side who answers, or does not.
    */
   readonly cutsWhenSilent?: boolean;
+  /**
+   * A WebSocket asks at once whether it is heard, and is cut when nothing comes in this time: something
+   * on the way may let the handshake through and keep back what follows. As above, where the relay answers.
+   */
+  readonly firstPongTimeoutMs?: number | undefined;
 }
 
 /**

@@ -11,6 +11,7 @@ import type { ChannelEvents, Dial, FrameChannel, TransportName } from './frame-c
 import { endSession, PollRequests, type SessionDeps, type SessionPlace } from './poll-requests.ts';
 import { SessionFrames } from './session-frames.ts';
 import { SessionSocket, type SocketEnd } from './session-socket.ts';
+import { EARLY_MS } from './watched-channel.ts';
 import { WayBack } from './way-back.ts';
 
 /** Bytes that were sent and are not acknowledged, from which `send` asks to stop; `drained` comes at half of them. */
@@ -31,6 +32,8 @@ export class PollChannel implements FrameChannel {
   readonly #frames: SessionFrames;
   readonly #wayBack: WayBack | undefined;
   #carrier: PollRequests | SessionSocket;
+  /** When it last moved to a WebSocket. */
+  #movedAtMs = 0;
   #events: ChannelEvents | undefined;
   #isPaused = false;
   #isDelivering = false;
@@ -184,12 +187,15 @@ export class PollChannel implements FrameChannel {
       onEnd: (end: SocketEnd): void => this.#leaveSocket(end),
     };
     this.#carrier = new SessionSocket(channel, session, clock);
+    this.#movedAtMs = clock.nowMs();
     this.#events?.moved?.('websocket');
   }
 
   #leaveSocket(end: SocketEnd): void {
     if (end === 'refused') return this.#lose(1002);
     if (end === 'over') return this.#lose(CLOSE_CODE_LOST);
+    const { clock, memory } = this.#deps;
+    if (clock.nowMs() - this.#movedAtMs < EARLY_MS) memory.webSocketFailed(this.#place.origin);
     this.#carrier = this.#poll();
     this.#events?.moved?.('poll');
   }

@@ -3,7 +3,7 @@ import { CLOSE_CODE_LOST } from '../protocol/frames.ts';
 import type { FrameChannel } from './frame-channel.ts';
 
 /** A WebSocket that breaks sooner was perhaps broken by something that does not know WebSockets. */
-const EARLY_MS = 10_000;
+export const EARLY_MS = 10_000;
 
 /** The same channel; tells whether it broke soon after it was opened, without a Close frame and not by us. */
 export function watched(

@@ -10,6 +10,8 @@ const LOOK_JITTER = 0.2;
 /** After a look that failed, others' successes are no reason to look again so soon. */
 const LOOK_PAUSE_MS = 60_000;
 const OPENING_TIMEOUT_MS = 10_000;
+/** How long the relay may take to answer a ping on a WebSocket that ends there. */
+export const FIRST_PONG_TIMEOUT_MS = 5_000;
 
 /** Looks from time to time, and when somebody else got through, whether a session can go on over a WebSocket. */
 export class WayBack {
@@ -69,6 +71,7 @@ export class WayBack {
           timeoutMs: OPENING_TIMEOUT_MS,
           signal: this.#stopped.signal,
           cutsWhenSilent: true,
+          firstPongTimeoutMs: FIRST_PONG_TIMEOUT_MS,
         });
         memory.webSocketWorked(origin);
         return channel;

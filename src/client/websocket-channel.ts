@@ -27,6 +27,8 @@ export interface ChannelStart {
   readonly protocol: string;
   readonly clock: Clock;
   readonly cutsWhenSilent: boolean;
+  /** See `DialOptions`. */
+  readonly firstPongTimeoutMs?: number | undefined;
 }
 
 /**
@@ -42,6 +44,7 @@ export class WebSocketChannel implements FrameChannel {
   readonly #stream: Duplex;
   readonly #clock: Clock;
   readonly #cutsWhenSilent: boolean;
+  readonly #firstPongTimeoutMs: number | undefined;
   #head: Buffer;
   #events: ChannelEvents | undefined;
   #isCloseSent = false;
@@ -56,6 +59,7 @@ export class WebSocketChannel implements FrameChannel {
     this.#head = start.head;
     this.#clock = start.clock;
     this.#cutsWhenSilent = start.cutsWhenSilent;
+    this.#firstPongTimeoutMs = start.firstPongTimeoutMs;
     this.protocol = start.protocol;
     if (stream instanceof Socket) stream.setNoDelay(true);
     // Without a listener an error between handshake and `receive` would end the process.
@@ -88,6 +92,7 @@ export class WebSocketChannel implements FrameChannel {
       events.gone(this.#closeReceived ?? CLOSE_CODE_LOST);
     });
     this.#watchSilence();
+    if (this.#firstPongTimeoutMs !== undefined) this.#expectPong(this.#firstPongTimeoutMs);
     const head = this.#head;
     this.#head = NOTHING;
     if (head.length > 0) read(head);
@@ -137,6 +142,15 @@ export class WebSocketChannel implements FrameChannel {
     const cancel = this.#clock.after(CLOSE_TIMEOUT_MS, () => this.destroy());
     this.#stream.once('close', cancel);
     this.#stream.end(() => this.destroy());
+  }
+
+  #expectPong(timeoutMs: number): void {
+    this.send(OPCODES.ping, true, NOTHING);
+    this.#isPingUnanswered = true;
+    const cancel = this.#clock.after(timeoutMs, () => {
+      if (this.#isPingUnanswered) this.destroy();
+    });
+    this.#stream.once('close', cancel);
   }
 
   #watchSilence(): void {
