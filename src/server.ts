@@ -181,7 +181,18 @@ export async function startServer(config: Config, deps: ServerDeps): Promise<Run
     secretHex: () => random.secretHex(),
     nodeTag: cluster?.node.nodeTag ?? '',
   });
+  const poll = pollRoutes(config, {
+    relay,
+    clock,
+    outbox,
+    sessions,
+    elsewhere: undefined,
+    dialElsewhere,
+    reportBug,
+    disarmTimeout: dataPlane.disarmTimeout,
+  });
   const routes: PublicRoutes = {
+    pollSocket: { ...poll, incoming, keepAliveMs: config.keepAliveMs },
     webSocket: {
       relay,
       outbox,
@@ -206,16 +217,7 @@ export async function startServer(config: Config, deps: ServerDeps): Promise<Run
       disarmTimeout: dataPlane.disarmTimeout,
       reserved: (segment, response, isHead) =>
         answerHealth(segment.slice(1), response, readiness, isHead),
-      poll: pollRoutes(config, {
-        relay,
-        clock,
-        outbox,
-        sessions,
-        elsewhere: undefined,
-        dialElsewhere,
-        reportBug,
-        disarmTimeout: dataPlane.disarmTimeout,
-      }),
+      poll,
     },
   };
 
@@ -281,19 +283,19 @@ export async function startServer(config: Config, deps: ServerDeps): Promise<Run
     throw adminPortTaken(config);
   }
 
-  let isStopped = false;
-  const stop = async (): Promise<void> => {
-    if (isStopped) return;
   const stopRebalancing =
     cluster === undefined
       ? undefined
       : startRebalancing(config, cluster, { clock, random, log, meter, relay, namespaces });
 
+  let isStopped = false;
+  const stop = async (): Promise<void> => {
+    if (isStopped) return;
     isStopped = true;
-    await cluster?.close();
-    publicPort.close();
-    sessions.close();
     stopRebalancing?.();
+    await cluster?.close();
+    sessions.close();
+    publicPort.close();
     adminPort.close();
     management.close();
     dataPlane.close();

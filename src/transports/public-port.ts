@@ -4,6 +4,11 @@ import { join } from 'node:path';
 import type { us_listen_socket, TemplatedApp } from 'uWebSockets.js';
 import { CorkLender } from './cork-lender.ts';
 import { httpRoute, type HttpRouteOptions } from './http-route.ts';
+import {
+  POLL_SOCKET_PATTERN,
+  pollSocketRoute,
+  type PollSocketOptions,
+} from './poll/poll-socket.ts';
 import { LISTEN_EXCLUSIVE, LISTEN_SHARED, uWS } from './uws.ts';
 import { webSocketRoute, type WebSocketRouteOptions } from './websocket-route.ts';
 
@@ -16,16 +21,18 @@ export interface PublicPort {
   close(): void;
 }
 
-/** What the two routes of the public port need. */
+/** What the routes of the public port need. */
 export interface PublicRoutes {
   readonly webSocket: WebSocketRouteOptions;
+  readonly pollSocket: PollSocketOptions;
   readonly http: HttpRouteOptions;
 }
 
-/** The route table: WebSocket handshakes to one, everything else to the other. */
+/** The route table: WebSocket handshakes by their place, everything else to one. */
 function routes(options: PublicRoutes, lender: CorkLender): TemplatedApp {
   return uWS
     .App()
+    .ws(POLL_SOCKET_PATTERN, pollSocketRoute(options.pollSocket))
     .ws('/*', webSocketRoute(options.webSocket, lender))
     .any('/*', httpRoute(options.http));
 }

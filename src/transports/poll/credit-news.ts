@@ -1,7 +1,14 @@
+import {
+  POLL_FRAME_HEADER_BYTES,
+  POLL_FRAME_PAYLOAD_BYTES_MAX,
+} from '../../protocol/poll-frames.ts';
+
+const LONGEST_FRAME_BYTES = POLL_FRAME_HEADER_BYTES + POLL_FRAME_PAYLOAD_BYTES_MAX;
+
 /**
- * What the client of a session knows of its credit, so that news that matter reach it at once and all
- * other polls are held. The relay cannot see whether an answer arrived: what a poll's answer said
- * counts as known only when a newer poll shows that the client is past it.
+ * What the client of a session knows of its credit: news that matter are worth an answer, all other
+ * polls are held. Nobody here can see whether the answer to a poll arrived; a client that may have used
+ * up what it knows of for certain, and may not have heard of more, is not to be left waiting for long.
  */
 export class CreditNews {
   readonly #newsBytesMin: number;
@@ -9,8 +16,6 @@ export class CreditNews {
   #told: number;
   /** What it knows for certain. */
   #known: number;
-  #turn = 0;
-  #isCarried = false;
 
   /** `newsBytesMin`: how much more credit is worth an answer. `credit`: what the client begins with. */
   constructor(newsBytesMin: number, credit: number) {
@@ -19,27 +24,13 @@ export class CreditNews {
     this.#known = credit;
   }
 
-  /**
-   * A poll has come. One that is repeated shows that its answer was lost; so may the first one behind a
-   * connection that carried the session (`isCarried`: polls from there lose nothing, and their turn stays).
-   */
-  polled(turn: number, isCarried: boolean): void {
-    if (!isCarried) {
-      const mayBeLost = turn === this.#turn || this.#isCarried;
-      if (mayBeLost) this.#told = this.#known;
-      else this.#known = this.#told;
-    }
-    this.#turn = turn;
-    this.#isCarried = isCarried;
-  }
-
   /** It was said in the answer to a poll. */
   told(credit: number): void {
     this.#told = credit;
   }
 
   /** It was said in the answer to a post, which is repeated until the answer arrives. */
-  posted(credit: number): void {
+  toldSurely(credit: number): void {
     this.#told = credit;
     this.#known = credit;
   }
@@ -47,5 +38,10 @@ export class CreditNews {
   /** Whether this much credit is worth an answer. */
   isNews(credit: number): boolean {
     return credit - this.#told >= this.#newsBytesMin;
+  }
+
+  /** Whether a client that has sent so many bytes may be waiting for what it was told in vain. */
+  isInDoubt(receivedBytes: number): boolean {
+    return this.#told > this.#known && receivedBytes + LONGEST_FRAME_BYTES > this.#known;
   }
 }

@@ -49,6 +49,16 @@ export class PollExchange {
     });
   }
 
+  /**
+   * Calls `task` once the route's handler is over, unless the request is by then. What sessions do may
+   * write to other sockets, and while uWebSockets.js handles one it has that one corked.
+   */
+  later(task: () => void): void {
+    this.#options.outbox.put(() => {
+      if (!this.#isOver) task();
+    });
+  }
+
   /** Gathers the body, within the route's handler; calls one of both, once, unless it is aborted. */
   readBody(on: {
     readonly whole: (body: Uint8Array) => void;
@@ -77,12 +87,13 @@ export class PollExchange {
       if (!isLast) return;
       this.#stalled?.stop();
       const [only] = chunks;
-      on.whole(chunks.length === 1 && only !== undefined ? only : Buffer.concat(chunks));
+      const body = chunks.length === 1 && only !== undefined ? only : Buffer.concat(chunks);
+      this.later(() => on.whole(body));
     });
     // Most bodies come together with their heads. For the others uWebSockets.js has armed its timer
     // when the route's handler returned.
-    this.#options.outbox.put(() => {
-      if (this.#isOver || !this.#hasUnreadBody) return;
+    this.later(() => {
+      if (!this.#hasUnreadBody) return;
       this.#options.disarmTimeout(this.#response);
       this.#stalled = new IdleTimer(this.#options.clock, this.#options.bodyTimeoutMs, () =>
         on.failed('body-stalled'),

@@ -12,6 +12,7 @@ import {
   type OnChannel,
 } from '../handshake.ts';
 import { writeRefusal } from '../refusal-response.ts';
+import { handshakeHeaders } from './handshake-headers.ts';
 import { ControlPollSocket } from './control-poll-socket.ts';
 import { PollChannel } from './poll-channel.ts';
 import type { SessionRole } from './poll-metrics.ts';
@@ -31,8 +32,9 @@ export interface PollOpeningOptions extends HandshakeOptions {
 export function openPollSession(
   options: PollOpeningOptions,
   response: HttpResponse,
-  request: RelayRequest,
+  asked: RelayRequest,
 ): void {
+  const request = { ...asked, headers: handshakeHeaders(asked.headers) };
   const reserved = options.sessions.reserve();
   if (reserved === undefined) {
     const role = roleOf(request.query.action?.toLowerCase() ?? '');

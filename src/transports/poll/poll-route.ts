@@ -59,10 +59,12 @@ export function answerPoll(
   }
   const { door } = found;
   if (method === 'DELETE') {
-    door.end(id, answer => {
-      if (answer === 'ended') exchange.noContent();
-      else refuse(answer);
-    });
+    exchange.later(() =>
+      door.end(id, answer => {
+        if (answer === 'ended') exchange.noContent();
+        else refuse(answer);
+      }),
+    );
   } else if (method === 'GET') {
     poll(exchange, { door, id }, incoming.request.query.userQuery, refuse);
   } else {
@@ -84,9 +86,11 @@ function poll(
     return;
   }
   const bytesMax = POLL_BATCH_BYTES_MAX - BATCH_HEADER_BYTES;
-  exchange.onAborted = about.door.poll(about.id, { ...question, bytesMax }, answer => {
-    if ('reason' in answer) refuse(answer);
-    else exchange.batch(encodePollBatch(answer));
+  exchange.later(() => {
+    exchange.onAborted = about.door.poll(about.id, { ...question, bytesMax }, answer => {
+      if ('reason' in answer) refuse(answer);
+      else exchange.batch(encodePollBatch(answer));
+    });
   });
 }
 

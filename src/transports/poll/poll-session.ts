@@ -37,6 +37,9 @@ export interface PollSessionOptions {
   readonly onOver: (end: SessionEnd) => void;
 }
 
+/** How long a poll is held whose client may lack credit that an answer before did not bring. */
+const DOUBT_HOLD_MS = 1_000;
+
 interface HeldPoll {
   readonly from: number;
   readonly bytesMax: number;
@@ -141,11 +144,12 @@ export class PollSession {
     }
     this.#options.counters.polls += 1;
     this.#turn = turn;
-    this.#creditNews.polled(turn, poll.from !== undefined);
     this.#refuseHeld('session-superseded');
     this.#idle.touch();
+    const wasOpen = this.#phase === 'open';
     this.#acknowledge(ack, credit);
-    return this.#hold(from, bytesMax, poll.waitMs, answered);
+    const waitMs = wasOpen && this.#phase !== 'open' ? 0 : poll.waitMs;
+    return this.#hold(from, bytesMax, waitMs, answered);
   }
 
   /** As of `PollDoor`. */
@@ -164,7 +168,7 @@ export class PollSession {
     this.#owner?.arrived();
     this.#lookForEnd();
     const { progress } = this;
-    this.#creditNews.posted(progress.credit);
+    this.#creditNews.toldSurely(progress.credit);
     answered(progress);
   }
 
@@ -189,7 +193,13 @@ export class PollSession {
       answered({ reason: 'session-gone' });
       return () => {};
     }
-    const delayMs = Math.min(waitMs ?? Number.POSITIVE_INFINITY, this.#options.holdMs);
+    const { holdMs, windowBytes } = this.#options;
+    const receivedBytes = this.incoming.credit - windowBytes + this.incoming.waitingBytes;
+    const delayMs = Math.min(
+      waitMs ?? holdMs,
+      holdMs,
+      this.#creditNews.isInDoubt(receivedBytes) ? DOUBT_HOLD_MS : holdMs,
+    );
     const held: HeldPoll = {
       from,
       bytesMax,
@@ -213,11 +223,7 @@ export class PollSession {
   }
 
   #hasNews({ from }: HeldPoll): boolean {
-    return (
-      this.#phase === 'ended' ||
-      this.outgoing.has(from) ||
-      this.#creditNews.isNews(this.incoming.credit)
-    );
+    return this.outgoing.has(from) || this.#creditNews.isNews(this.incoming.credit);
   }
 
   #planFlush(): void {
@@ -267,7 +273,8 @@ export class PollSession {
     this.#phase = 'ended';
     const { clock, lingerMs } = this.#options;
     this.#cancelLinger = clock.after(lingerMs, () => this.#over('closed'));
-    this.#planFlush();
+    // There is nothing more to wait for.
+    if (this.#held !== undefined) this.#answer(this.#held);
   }
 
   #watch(): IdleTimer {
