@@ -1,6 +1,5 @@
 import type { HttpResponse } from 'uWebSockets.js';
 import { formatPollTerms, POLL_PATH, type PollSessionId } from '../../protocol/poll-session.ts';
-import { reasonPhrase } from '../../protocol/relayed-headers.ts';
 import type { ControlChannel } from '../../relay/control-channel.ts';
 import type { ControlSocket, Refused, RelayRequest } from '../../relay/ports.ts';
 import type { ControlSocketLimits } from '../control-socket.ts';
@@ -11,7 +10,7 @@ import {
   type HandshakeOptions,
   type OnChannel,
 } from '../handshake.ts';
-import { writeRefusal } from '../refusal-response.ts';
+import { writeGone, writeRefusal, writeRejection } from '../refusal-response.ts';
 import { handshakeHeaders } from './handshake-headers.ts';
 import { ControlPollSocket } from './control-poll-socket.ts';
 import { PollChannel } from './poll-channel.ts';
@@ -83,17 +82,12 @@ class PollAnswer implements HandshakeAnswer {
 
   reject(status: number, description: string): void {
     this.#reserved.release();
-    const hasNoBody = status === 204 || status === 304;
-    this.#response.cork(() => {
-      this.#response.writeStatus(`${status} ${reasonPhrase(status, description)}`);
-      if (hasNoBody) this.#response.endWithoutBody(undefined, true);
-      else this.#response.end('', true);
-    });
+    this.#response.cork(() => writeRejection(this.#response, status, description));
   }
 
   gone(): void {
     this.#reserved.release();
-    this.#response.cork(() => this.#response.writeStatus('410 Gone').end(undefined, true));
+    this.#response.cork(() => writeGone(this.#response));
   }
 
   #open(
