@@ -1,11 +1,13 @@
 import { assert, unreachable } from '../base/assert.ts';
-import type { CancelTimer, Clock } from '../base/clock.ts';
+import type { Clock } from '../base/clock.ts';
 import { Announcer } from './announcer.ts';
 import { Claims } from './claims.ts';
-import { CoordinatorError, type Coordinator, type FeedChange, type Holder } from './coordinator.ts';
+import { CoordinatorError, type Coordinator, type FeedChange } from './coordinator.ts';
 import { DirectoryView } from './directory-view.ts';
 import { FeedFollower } from './feed-follower.ts';
 import { DirectoryHealth, type Attempt } from './health.ts';
+import { Heartbeat } from './heartbeat.ts';
+import { LeaseUpkeep } from './lease-upkeep.ts';
 import { Lease } from './lease.ts';
 import { ANNOUNCED_ROWS_MAX, type DirectoryTimes } from './limits.ts';
 import type {
@@ -61,14 +63,11 @@ export class MemberDirectory implements ListenerDirectory {
   readonly #follower: FeedFollower;
   readonly #claims: Claims;
   readonly #suspicions: Suspicions;
-  #cancelBeat: CancelTimer | undefined;
-  #isBeating = false;
-  #isBeatWanted = false;
+  readonly #upkeep: LeaseUpkeep;
+  readonly #heartbeat: Heartbeat;
   #isChecked = false;
   #isJoined = false;
   #isClosed = false;
-  /** Nodes removed because their lease had run out. */
-  #expired = 0;
   /** A start waits for having caught up, which is an event for nobody else. */
   #endFirstWait: () => void = () => {};
 
@@ -160,6 +159,27 @@ export class MemberDirectory implements ListenerDirectory {
       },
       onUnusable: message => this.#noteUnusable(message),
     });
+    this.#upkeep = new LeaseUpkeep({
+      coordinator,
+      lease: this.#lease,
+      own: this.#own,
+      follower: this.#follower,
+      onLost: epoch => {
+        this.#emit({ type: 'lease-lost', epoch });
+        this.#lease.lose();
+        this.#degrade('lease-lost');
+      },
+      onTaken: epoch => this.#emit({ type: 'lease-taken', epoch }),
+      onMore: () => this.#beatNow(),
+      isClosed: () => this.#isClosed,
+    });
+    this.#heartbeat = new Heartbeat({
+      clock,
+      everyMs: times.renewMs,
+      beat: async () => this.#try(() => this.#beatOnce()),
+      mayRepeat: () => coordinator.isUp,
+      reportBug: this.#reportBug,
+    });
   }
 
   async join(): Promise<JoinResult> {
@@ -173,7 +193,7 @@ export class MemberDirectory implements ListenerDirectory {
     this.#follower.follow().catch(this.#reportBug);
     if (result.type === 'alone') {
       this.#degrade('coordinator-away');
-      this.#beatLater();
+      this.#heartbeat.later();
     } else {
       await this.#firstBeat();
     }
@@ -260,7 +280,7 @@ export class MemberDirectory implements ListenerDirectory {
       reconciliations: { ...this.#follower.reconciliations },
       rowsRepaired: this.#own.repaired,
       rowsIgnored: this.#view.ignored,
-      nodesRemoved: this.#expired + this.#suspicions.expelled,
+      nodesRemoved: this.#upkeep.expired + this.#suspicions.expelled,
       announcedRows: this.#remote.announced,
       announcementsRefused: { ...this.#remote.refused },
       announcementsUntold: this.#announcer.untold,
@@ -275,7 +295,7 @@ export class MemberDirectory implements ListenerDirectory {
   async leave(): Promise<void> {
     if (this.#isClosed) return;
     this.#isClosed = true;
-    this.#cancelBeat?.();
+    this.#heartbeat.stop();
     this.#follower.stop();
     this.#remote.close();
     if (this.#coordinator.isUp) await this.#try(() => this.#lease.giveUp());
@@ -303,7 +323,7 @@ export class MemberDirectory implements ListenerDirectory {
   }
 
   async #firstBeat(): Promise<void> {
-    await this.#beat();
+    await this.#heartbeat.beat();
     if (this.#follower.isCurrent || this.#isClosed) return;
     await new Promise<void>(resolve => {
       const cancel = this.#clock.after(this.#times.joinTimeoutMs, resolve);
@@ -315,32 +335,7 @@ export class MemberDirectory implements ListenerDirectory {
   }
 
   #beatNow(): void {
-    if (this.#isBeating) this.#isBeatWanted = true;
-    else if (!this.#isClosed && this.#isJoined) void this.#beat();
-  }
-
-  #beatLater(): void {
-    this.#cancelBeat?.();
-    if (this.#isClosed) return;
-    this.#cancelBeat = this.#clock.after(this.#times.renewMs, () => void this.#beat());
-  }
-
-  /** Cannot reject: what goes wrong at the coordinator is health, what goes wrong here is reported. */
-  async #beat(): Promise<void> {
-    if (this.#isBeating) return;
-    this.#isBeating = true;
-    this.#cancelBeat?.();
-    try {
-      do {
-        this.#isBeatWanted = false;
-        await this.#try(() => this.#beatOnce());
-      } while (this.#isBeatWanted && this.#coordinator.isUp && !this.#isClosed);
-    } catch (bug) {
-      this.#reportBug(bug);
-    } finally {
-      this.#isBeating = false;
-      this.#beatLater();
-    }
+    if (this.#isJoined) this.#heartbeat.now();
   }
 
   async #beatOnce(): Promise<void> {
@@ -355,11 +350,16 @@ export class MemberDirectory implements ListenerDirectory {
         return;
       }
     }
-    if (!(await this.#keepLease())) return;
+    const lease = await this.#upkeep.keep();
+    if (lease === 'id-taken') {
+      this.#health.recover('coordinator-away');
+      this.#degrade('node-id-taken');
+    }
+    if (lease !== 'held') return;
     this.#health.recover('coordinator-away', 'coordinator-unusable', 'node-id-taken');
     await this.#lease.describe();
     await this.#follower.reconcile();
-    if ((await this.#claims.flush()) === 'lease-lost') this.#isBeatWanted = true;
+    if ((await this.#claims.flush()) === 'lease-lost') this.#beatNow();
     else if (this.#own.unwritten === 0 && this.#coordinator.isUp) this.#noteWhole();
     this.#suspicions.again().catch(this.#reportBug);
   }
@@ -370,50 +370,6 @@ export class MemberDirectory implements ListenerDirectory {
     if (!this.#announcer.isAway) return;
     this.#announcer.back();
     this.#remote.back();
-  }
-
-  /** Renews the lease, or takes a new one. False: another node has our id. */
-  async #keepLease(): Promise<boolean> {
-    if (this.#lease.isHeld) {
-      const isQuiet = this.#own.quietSince();
-      const sentAt = this.#follower.position;
-      const renewal = await this.#lease.renew();
-      if (renewal.type === 'renewed') {
-        this.#follower.check(renewal, sentAt);
-        if (this.#lease.mayRemoveOthers && renewal.late.length > 0) {
-          this.#expired += await this.#coordinator.removeNodes(renewal.late, 'expired');
-        }
-        if (renewal.garbage !== undefined) await this.#collect(renewal.garbage);
-        const digest = renewal.digests.get(this.#lease.holder.node);
-        if (await this.#repair(isQuiet() && this.#own.differs(digest, this.#lease.recordPart))) {
-          return true;
-        }
-      }
-      this.#emit({ type: 'lease-lost', epoch: this.#lease.holder.epoch });
-      this.#lease.lose();
-      this.#degrade('lease-lost');
-    }
-    if (this.#isClosed) return false;
-    if (!(await this.#lease.take())) {
-      this.#health.recover('coordinator-away');
-      this.#degrade('node-id-taken');
-      return false;
-    }
-    this.#own.restart(this.#lease.holder);
-    this.#emit({ type: 'lease-taken', epoch: this.#lease.holder.epoch });
-    return true;
-  }
-
-  /** False: rows agree and the digest does not, so only a new epoch helps; or the lease is lost. */
-  async #repair(isDigestWrong: boolean): Promise<boolean> {
-    if (!isDigestWrong && !this.#own.isSuspect) return true;
-    const wrong = await this.#own.repair(this.#lease.holder);
-    return wrong !== undefined && (wrong > 0 || !isDigestWrong);
-  }
-
-  /** One piece at a time, so that a beat stays short; the next beat goes on. */
-  async #collect(garbage: Holder): Promise<void> {
-    if (!(await this.#coordinator.collect(garbage))) this.#isBeatWanted = true;
   }
 
   async #check(): Promise<string | undefined> {
