@@ -186,6 +186,7 @@ function collectPolls(metrics: Metrics, sessions: PollSessions): void {
   total('halfway_poll_resumed_total', counters.resumed);
   total('halfway_poll_replayed_frames_total', counters.replayedFrames);
   total('halfway_poll_replayed_bytes_total', counters.replayedBytes);
+  metrics.gauge('halfway_poll_held_polls').set(sessions.heldPolls);
   metrics.gauge('halfway_poll_queued_bytes').set(sessions.queuedBytes);
 }
 

@@ -54,6 +54,7 @@ export class ControlChannel implements ReachableListener {
   readonly origin: string;
   /** By the clock that never goes back. */
   readonly connectedAtMs: number;
+  readonly transport: 'websocket' | 'poll';
   readonly #socket: ControlSocket;
   readonly #deps: ControlChannelDeps;
   readonly #pending = new Set<Pending>();
@@ -74,6 +75,7 @@ export class ControlChannel implements ReachableListener {
     this.listenerId = identity.listenerId;
     this.origin = identity.origin;
     this.connectedAtMs = deps.clock.nowMs();
+    this.transport = socket.transport ?? 'websocket';
     this.#socket = socket;
     this.#deps = deps;
     this.#armExpiry(expiresAtMs);

@@ -4,7 +4,7 @@ import type { RefusalReason } from '../protocol/refusals.ts';
 import { refusalOf, shownPath } from './admission.ts';
 import type { ControlChannel, DisconnectReason } from './control-channel.ts';
 import type { HybridConnection } from './hybrid-connection.ts';
-import type { Meter, PairEnd, Randomness, Refused, RelayRequest } from './ports.ts';
+import type { Channel, Meter, PairEnd, Randomness, Refused, RelayRequest } from './ports.ts';
 
 /** Who asks, for logs and the `role` label of refusals. */
 export type Role = 'listener' | 'sender' | 'http' | 'rendezvous' | 'poll';
@@ -74,6 +74,7 @@ export class RelayEvents {
         event: 'NewListenerRegistered',
         hybridConnection: name,
         trackingId: listener.listenerId,
+        transport: listener.transport,
         remoteIp: request.remote.address,
       },
       'listener registered',
@@ -114,7 +115,12 @@ export class RelayEvents {
     this.#meter.count('halfway_held_senders_total', { outcome });
   }
 
-  pairJoined(hybridConnection: HybridConnection, trackingId: string, waitedMs: number): void {
+  pairJoined(
+    hybridConnection: HybridConnection,
+    trackingId: string,
+    waitedMs: number,
+    { sender, listener }: { readonly sender: Channel; readonly listener: Channel },
+  ): void {
     this.#meter.count('halfway_sender_connections_total', resultOf(hybridConnection.name, 101));
     this.#meter.observe('halfway_rendezvous_duration_seconds', waitedMs / 1000, {});
     this.#log.debug(
@@ -122,6 +128,9 @@ export class RelayEvents {
         event: 'SenderListenerConnectionEstablished',
         hybridConnection: hybridConnection.name,
         trackingId,
+        transport: sender.transport ?? 'websocket',
+        // Undefined for a stream from another node, too.
+        listenerTransport: listener.transport,
         durationMs: Math.round(waitedMs),
       },
       'pair joined',

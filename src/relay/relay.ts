@@ -234,7 +234,8 @@ export class Relay {
       },
       completeSender: (protocol, opened) => sender.complete(protocol, opened),
       join: (senderChannel, listenerChannel) => {
-        events.pairJoined(hybridConnection, uuid, clock.nowMs() - startedAtMs);
+        const ends = { sender: senderChannel, listener: listenerChannel };
+        events.pairJoined(hybridConnection, uuid, clock.nowMs() - startedAtMs, ends);
         this.#join(hybridConnection, uuid, senderChannel, listenerChannel);
       },
       ended: phase => {

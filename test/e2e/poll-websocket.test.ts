@@ -136,7 +136,7 @@ test('a WebSocket takes over from a held poll', async () => {
   await using relay = await startRelay();
   const { session } = await joined(relay);
   const held = session.poll({ turn: 1 });
-  await until('it is held', async () => (await relay.metric('halfway_poll_polls_total')) > 1);
+  await until('it is held', async () => (await relay.metric('halfway_poll_held_polls')) === 3);
   const socket = await SessionSocket.open(session, { turn: 2, ack: 0 });
   expect(await held).toEqual({ reason: 'session-superseded' });
   expect(await socket.next()).toMatchObject({ seq: 1, ack: 0, frames: [] });

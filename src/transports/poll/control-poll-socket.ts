@@ -8,6 +8,7 @@ import type { PollSession, SessionOwner } from './poll-session.ts';
 
 /** A listener's control channel over a long-poll session: whole messages, which are small. */
 export class ControlPollSocket implements ControlSocket, SessionOwner {
+  readonly transport = 'poll';
   readonly #session: PollSession;
   readonly #outbox: Outbox;
   readonly #limits: ControlSocketLimits;

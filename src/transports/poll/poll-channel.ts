@@ -14,6 +14,7 @@ const LOW_SHARE = 0.5;
  * reads, and wait in the session's window while it does not.
  */
 export class PollChannel implements Channel, SessionOwner {
+  readonly transport = 'poll';
   readonly #session: PollSession;
   readonly #outbox: Outbox;
   readonly #bufferBytesMax: number;

@@ -65,6 +65,11 @@ export const POLL_METRICS = [
     help: 'Polls taken, also those of sessions that go over a WebSocket',
   },
   {
+    name: 'halfway_poll_held_polls',
+    kind: 'gauge',
+    help: 'Polls that wait for something to answer',
+  },
+  {
     name: 'halfway_poll_posts_total',
     kind: 'counter',
     help: 'Batches of frames taken from clients of long-poll sessions',

@@ -90,6 +90,11 @@ export class PollSession {
     return { ack: this.incoming.received, credit: this.incoming.credit };
   }
 
+  /** Whether a poll waits here for something to answer. */
+  get isPolled(): boolean {
+    return this.#held !== undefined;
+  }
+
   /** Frames that the client has not acknowledged. */
   get keptFrames(): number {
     return this.#made - this.outgoing.acked;

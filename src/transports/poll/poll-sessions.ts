@@ -115,6 +115,13 @@ export class PollSessions implements PollDoor {
     return count;
   }
 
+  /** Polls that wait for something to answer. */
+  get heldPolls(): number {
+    let count = 0;
+    for (const { session } of this.#open.values()) if (session.isPolled) count += 1;
+    return count;
+  }
+
   /** Bytes of frames in memory. */
   get queuedBytes(): number {
     let bytes = 0;
