@@ -315,7 +315,7 @@ export async function startServer(config: Config, deps: ServerDeps): Promise<Run
     async drain({ closePort = false } = {}) {
       if (drainPhase !== 'no') return;
       drainPhase = 'announced';
-      if (closePort) publicPort.stopListening();
+      if (closePort || config.drainPort === 'closed') publicPort.stopListening();
       if (cluster !== undefined) await cluster.directory.setState('draining');
       // Work still comes in until the balancer has noticed; refusing it now would only fail it.
       await wait(config.drainDelayMs);

@@ -289,6 +289,13 @@ export const OPTIONS = {
     parse: delay,
     help: 'On SIGTERM, time for the load balancer to notice before the port closes.',
   },
+  drainPort: {
+    placeholder: 'HOW',
+    default: 'open',
+    parse: oneOf('open', 'closed'),
+    group: 'Time',
+    help: 'On SIGTERM, closed: new connections are refused at once, for a balancer that asks for no health, as nginx.',
+  },
   drainTimeoutMs: {
     ...milliseconds,
     default: 30_000,
