@@ -46,6 +46,7 @@ export async function joinCluster(
       {
         nodeId: config.nodeId,
         listenersMax: config.listenersMax,
+        pollHoldMs: config.pollHoldMs,
         mesh: {
           host: config.meshHost,
           port: config.meshPort,

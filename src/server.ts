@@ -181,12 +181,13 @@ export async function startServer(config: Config, deps: ServerDeps): Promise<Run
     secretHex: () => random.secretHex(),
     nodeTag: cluster?.node.nodeTag ?? '',
   });
+  cluster?.polls.serve(sessions);
   const poll = pollRoutes(config, {
     relay,
     clock,
     outbox,
     sessions,
-    elsewhere: undefined,
+    elsewhere: cluster?.polls,
     dialElsewhere,
     reportBug,
     disarmTimeout: dataPlane.disarmTimeout,

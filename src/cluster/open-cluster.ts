@@ -8,12 +8,15 @@ import type { ListenerDirectory, NodeRecord } from './listener-directory.ts';
 import type { MeshCredentials } from './mesh-credentials.ts';
 import { Mesh } from './mesh.ts';
 import type { MeshStream } from './mesh-stream.ts';
+import { PollHops } from './poll-hops.ts';
 import { RelayNode } from './relay-node.ts';
 import { UnlinkedNodes } from './unlinked-nodes.ts';
 
 export interface ClusterOptions {
   readonly nodeId: string;
   readonly listenersMax: number;
+  /** How long a node holds a poll of a long-poll session. */
+  readonly pollHoldMs: number;
   readonly mesh: {
     readonly host: string;
     /** 0 picks one. */
@@ -42,6 +45,8 @@ export interface ClusterDeps {
 
 export interface OpenCluster {
   readonly node: RelayNode;
+  /** The way to long-poll sessions of other nodes, and theirs to ours. */
+  readonly polls: PollHops;
   readonly directory: ListenerDirectory;
   readonly mesh: Mesh;
   /** What keeps this node from working with all others; empty when all is well. */
@@ -75,6 +80,8 @@ export async function openCluster(
     return directory;
   };
   let node: RelayNode | undefined;
+  const nodesByTag = new Map<string, string>();
+  const nodeOfTag = (tag: string): string | undefined => nodesByTag.get(tag);
   const known = (): readonly NodeRecord[] => [
     ...(directory?.nodes() ?? []),
     ...(node?.lingeringNodes() ?? []),
@@ -96,7 +103,9 @@ export async function openCluster(
         },
       },
       handlers: {
-        message: (from, message, answer) => node?.said(from, message, answer),
+        message: (from, message, answer) => {
+          if (!polls.said(message, answer)) node?.said(from, message, answer);
+        },
         up: (from, { version }) => {
           unlinked.linked(from);
           if (isSpokenAt('listeners', version)) directory?.announcements.linkUp(from);
@@ -112,6 +121,7 @@ export async function openCluster(
     },
     { host: options.mesh.host, port: options.mesh.port, credentials: options.mesh.credentials },
   );
+  const polls = new PollHops({ mesh, nodeOfTag, holdMs: options.pollHoldMs });
   const listeners = new Set<() => void>();
   const unlinked = new UnlinkedNodes(clock);
   try {
@@ -130,7 +140,6 @@ export async function openCluster(
   directory.announcements.sendThrough((to, announcement) =>
     mesh.send(to, meshMessage('listeners', { ...announcement })),
   );
-  const nodesByTag = new Map<string, string>();
   const nodesChanged = (): void => {
     nodesByTag.clear();
     for (const one of known()) nodesByTag.set(tagOf(one.node), one.node);
@@ -145,7 +154,7 @@ export async function openCluster(
     log,
     listenersMax,
     nodeTag: tagOf(nodeId),
-    nodeOfTag: tag => nodesByTag.get(tag),
+    nodeOfTag,
     channelOf,
     joinHop,
   });
@@ -168,6 +177,7 @@ export async function openCluster(
   nodesChanged();
   return {
     node,
+    polls,
     directory,
     mesh,
     degradedReasons: () => [

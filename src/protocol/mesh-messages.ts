@@ -108,6 +108,40 @@ export const MESH_MESSAGES = {
       released: 'texts',
     },
   },
+
+  /**
+   * A poll of a session of yours came here; held as long as one that came to you. Wants
+   * `poll-answer`. `session` is always a session's id: a secret, not for logs.
+   */
+  poll: {
+    kind: 25,
+    since: 2,
+    head: {
+      session: 'string',
+      turn: 'number',
+      ack: 'number',
+      credit: 'number',
+      from: 'number?',
+      waitMs: 'number?',
+      bytesMax: 'number',
+    },
+  },
+  /** A batch of a session of yours came here; it is the body. Wants `poll-answer`. */
+  'poll-post': { kind: 26, since: 2, head: { session: 'string' } },
+  /** A client has ended a session of yours here. Wants `poll-answer`. */
+  'poll-end': { kind: 27, since: 2, head: { session: 'string' } },
+  'poll-answer': {
+    kind: 28,
+    since: 2,
+    head: {
+      /** Of a refusal: its row in refusals.ts, and what its text says beyond. */
+      reason: 'string?',
+      detail: 'string?',
+      /** How far you are with the client's frames. To a poll the batch, which is the body, says it. */
+      ack: 'number?',
+      credit: 'number?',
+    },
+  },
 } as const satisfies Record<string, KindShape>;
 
 export type MeshKind = keyof typeof MESH_MESSAGES;

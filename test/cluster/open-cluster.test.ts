@@ -20,6 +20,7 @@ async function openAlone() {
   const cluster = await openCluster(
     {
       nodeId: 'z',
+      pollHoldMs: 25_000,
       listenersMax: 25,
       mesh: {
         host: '127.0.0.1',
@@ -50,6 +51,7 @@ async function openAlone() {
     /** How another node reaches it. */
     place: {
       nodeId: 'z',
+      pollHoldMs: 25_000,
       epoch: cluster.directory.self().epoch,
       meshAddress: `127.0.0.1:${cluster.mesh.port}`,
     },
