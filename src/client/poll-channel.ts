@@ -180,7 +180,8 @@ export class PollChannel implements FrameChannel {
       return;
     }
     this.#carrier.stop();
-    this.#frames.told(question);
+    // A poll that said more may have been lost.
+    this.#frames.toldOnly(question);
     const { clock } = this.#deps;
     const session = {
       frames: this.#frames,

@@ -101,6 +101,8 @@ export class PollRequests {
       const waitMs = wasSuperseded ? 0 : memory.holdMs(origin, terms.holdMs);
       const question = this.#frames.nextQuestion();
       const startedAtMs = clock.nowMs();
+      // If this one is lost, the next one says it.
+      this.#frames.told(question);
       const answer = await this.#ask({
         method: 'GET',
         url: withQuery(url, formatPollQuery({ ...question, waitMs: Math.round(waitMs) })),
@@ -115,7 +117,6 @@ export class PollRequests {
         const isEarly = clock.nowMs() - startedAtMs < Math.min(waitMs, IDLE_ANSWER_MS_MIN);
         // The first such answer may bring credit; many in a row would keep both ends busy with nothing.
         failures = isEmpty && isEarly ? failures + 1 : 0;
-        this.#frames.told(question);
         if (!this.#frames.take(meaning.batch)) return this.#lose(1002);
         if (failures > 1) await this.#waitAfter(failures - 1);
         continue;
@@ -151,6 +152,7 @@ export class PollRequests {
       // What is sent in the same turn of the event loop travels together.
       await new Promise(resolve => void setImmediate(resolve));
       if (this.#isStopped) return;
+      if (!this.#isPostDue) continue;
       const { received: ack, credit } = this.#frames.incoming;
       const { acked } = outgoing;
       const { bytes } = this.#frames.batch(acked + 1, this.#postBytesMax - BATCH_HEADER_BYTES);
@@ -189,11 +191,7 @@ export class PollRequests {
   }
 
   async #somethingToPost(): Promise<void> {
-    const isDue = (): boolean =>
-      this.#isStopped ||
-      this.#frames.owesCredit ||
-      this.#frames.outgoing.has(this.#frames.outgoing.acked + 1);
-    while (!isDue()) {
+    while (!this.#isPostDue && !this.#isStopped) {
       await new Promise<void>(resolve => {
         this.#wakePosting = resolve;
       });
@@ -209,6 +207,11 @@ export class PollRequests {
       signal: this.#stopping.signal,
       ...asked,
     });
+  }
+
+  get #isPostDue(): boolean {
+    const { outgoing, owesCredit } = this.#frames;
+    return owesCredit || outgoing.has(outgoing.acked + 1);
   }
 
   #isTooLate(): boolean {

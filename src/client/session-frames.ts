@@ -18,8 +18,8 @@ export class SessionFrames {
   readonly #onNews: () => void;
   #turn = 0;
   #toldAck = 0;
-  /** Before it is told of any, the relay has no credit. */
-  #toldCredit = 0;
+  /** The first poll tells it. */
+  #toldCredit = SESSION_WINDOW_BYTES;
 
   /** `credit`: what the relay gave at first. `onNews`: frames or acknowledgements have come. */
   constructor(credit: number, onNews: () => void) {
@@ -61,6 +61,12 @@ export class SessionFrames {
   told({ ack, credit }: { readonly ack: number; readonly credit: number }): void {
     this.#toldAck = Math.max(this.#toldAck, ack);
     this.#toldCredit = Math.max(this.#toldCredit, credit);
+  }
+
+  /** Of all that was said the relay has certainly seen this alone: the rest may have been lost. */
+  toldOnly({ ack, credit }: { readonly ack: number; readonly credit: number }): void {
+    this.#toldAck = ack;
+    this.#toldCredit = credit;
   }
 
   /** Whether the relay may be waiting to be told how much room there is. */
