@@ -14,7 +14,8 @@ export interface FrameChannel {
   receive(events: ChannelEvents): void;
   /**
    * Sends one fragment. False: stop until `drained`; what was given is sent all the same. The payload
-   * belongs to the channel from then on. Does nothing after `close`, or when it has gone.
+   * belongs to the channel from then on. After `close` it does nothing; on a channel that is broken
+   * it says false, and `gone` follows.
    */
   send(opcode: number, fin: boolean, payload: Uint8Array): boolean;
   /** Sends a Close frame, by default without a code; what the peer still sends goes on arriving. Safe to call twice. */

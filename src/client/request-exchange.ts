@@ -52,14 +52,19 @@ export async function answerInline(
     throw error;
   }
   const writer = new AnswerWriter(channel);
+  // A Close before the answer is through says that its sender has gone.
+  const end = (): void => {
+    gone.abort();
+    writer.abort();
+  };
   channel.receive({
     fragment: () => undefined,
     drained: () => writer.drained(),
-    closed: code => channel.close(code),
-    gone: () => {
-      gone.abort();
-      writer.abort();
+    closed: code => {
+      end();
+      channel.close(code);
     },
+    gone: end,
   });
   await writer.write(message.id, answer, start);
 }
@@ -73,6 +78,13 @@ export async function answerAtAddress(address: string, deps: ExchangeDeps): Prom
   // A sender that goes away is no error of this program; whoever reads the body learns of it there.
   body.on('error', () => undefined);
   const head = await new Promise<Request>((resolve, reject) => {
+    const end = (): void => {
+      const why = new RelayError('ConnectionLost', 'The sender of the request has gone');
+      if (!body.writableEnded) body.destroy(why);
+      gone.abort();
+      writer.abort();
+      reject(why);
+    };
     const headParts: Buffer[] = [];
     let isHead = true;
     channel.receive({
@@ -96,14 +108,11 @@ export async function answerAtAddress(address: string, deps: ExchangeDeps): Prom
         resolve(message);
       },
       drained: () => writer.drained(),
-      closed: code => channel.close(code),
-      gone: () => {
-        const why = new RelayError('ConnectionLost', 'The sender of the request has gone');
-        if (!body.writableEnded) body.destroy(why);
-        gone.abort();
-        writer.abort();
-        reject(why);
+      closed: code => {
+        end();
+        channel.close(code);
       },
+      gone: end,
     });
     body.on('drain', () => channel.resume());
     body.on('close', () => channel.resume());

@@ -100,7 +100,9 @@ export class WebSocketChannel implements FrameChannel {
   }
 
   send(opcode: number, fin: boolean, payload: Uint8Array): boolean {
-    if (this.#isCloseSent || this.#stream.destroyed) return true;
+    if (this.#isCloseSent) return true;
+    // Whoever writes as long as there is room would never see it go.
+    if (this.#stream.destroyed) return false;
     return this.#stream.write(encodeMaskedFrame(opcode, fin, payload));
   }
 
