@@ -10,7 +10,8 @@ import type { Channel, Pending, ReachableListener } from './ports.ts';
  *
  *     waiting ── dialled ──▶ joining ── sender opened ──▶ joined
  *     waiting ── rejected, refused, timed out or sender gone ──▶ closed
- *     joining ── sender gone or listener gone ──▶ closed
+ *     joining ── sender gone ──▶ closed
+ *     joining ── listener gone ──▶ waiting, and the next listener is asked
  *
  * `joined` and `closed` are final. The wait is bounded, so that a dead listener cannot hold a
  * sender's socket. `joining` lasts from the listener's 101 to the sender's, one turn of the loop.
@@ -41,7 +42,7 @@ export function advance(phase: RendezvousPhase, event: RendezvousEvent): Rendezv
     case 'sender-gone':
       return 'closed';
     case 'listener-gone':
-      return phase === 'joining' ? 'closed' : phase;
+      return phase === 'joining' ? 'waiting' : phase;
     default:
       return unreachable(event);
   }
@@ -86,12 +87,18 @@ export class Rendezvous {
   readonly #actions: RendezvousActions;
   readonly #acceptTimeoutMs: number;
   readonly #tried = new Set<ReachableListener>();
+  /** Listeners that dialled and did not arrive. They would: each is asked once more. */
+  readonly #strayed = new Set<ReachableListener>();
   #phase: RendezvousPhase = 'waiting';
   #offered: Offer | undefined;
+  /** Whose dial is being finished. */
+  #dialling: ReachableListener | undefined;
   #listenerChannel: Channel | undefined;
   #whenNobody: () => RefusalReason = () => 'no-listener';
   /** Undefined until somebody was asked. */
   #cancelDeadline: CancelTimer | undefined;
+  /** The whole wait is over; a dial that came in time is still finished. */
+  #isOverdue = false;
   #cancelNext: CancelTimer = () => {};
   #cancelHold: CancelTimer = () => {};
 
@@ -111,7 +118,8 @@ export class Rendezvous {
   dialled(): boolean {
     if (this.#phase !== 'waiting') return false;
     this.#phase = advance(this.#phase, 'dialled');
-    this.#stopWaiting();
+    this.#dialling = this.#offered?.listener;
+    this.#stopAsking();
     return true;
   }
 
@@ -125,11 +133,21 @@ export class Rendezvous {
     this.#actions.completeSender(protocol, sender => this.#senderOpened(sender, listener));
   }
 
-  /** The listener dialled and went away before its WebSocket was open. */
+  /**
+   * The listener dialled and went away before its WebSocket was open, or the node did that it had
+   * dialled at: then it is there still, and can be asked again.
+   */
   listenerGone(): void {
     if (this.#phase !== 'joining') return;
-    this.#close('listener-gone');
-    this.#actions.refuseSender('listener-lost');
+    this.#phase = advance(this.#phase, 'listener-gone');
+    const listener = this.#dialling;
+    this.#dialling = undefined;
+    if (listener !== undefined && !this.#strayed.has(listener)) {
+      this.#strayed.add(listener);
+      this.#tried.delete(listener);
+    }
+    if (this.#isOverdue) this.#timedOut();
+    else if (!this.#offerNext()) this.#refuse('refused', 'listener-lost');
   }
 
   rejected(status: number, description: string): void {
@@ -182,6 +200,7 @@ export class Rendezvous {
     }
     this.#phase = advance(this.#phase, 'sender-opened');
     this.#listenerChannel = undefined;
+    this.#stopWaiting();
     this.#actions.ended('joined');
     this.#actions.join(sender, listener);
   }
@@ -209,6 +228,7 @@ export class Rendezvous {
   }
 
   #timedOut(): void {
+    this.#isOverdue = true;
     this.#refuse('timed-out', 'listener-silent');
   }
 
@@ -227,6 +247,10 @@ export class Rendezvous {
 
   #stopWaiting(): void {
     this.#cancelDeadline?.();
+    this.#stopAsking();
+  }
+
+  #stopAsking(): void {
     this.#cancelNext();
     this.#cancelHold();
     this.#withdraw();
