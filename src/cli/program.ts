@@ -4,6 +4,7 @@ import { CommandError, EXIT } from './command-error.ts';
 import { addConnectionOptions } from './connection.ts';
 import type { CommandContext } from './context.ts';
 import { addManagementCommands, addOperatorCommands } from './management-commands.ts';
+import { addRouteOptions } from './route-options.ts';
 import { addServerOptions, addSomeServerOptions, serverFlags } from './server-flags.ts';
 
 // The commands and their help. Each command's own file, and what it needs, is loaded when it runs, so that the small
@@ -157,7 +158,7 @@ function addClientCommands(
       await runToken(values, context);
     });
 
-  addConnectionOptions(add('listen', 'listen on a hybrid connection', LISTEN_EXAMPLES))
+  addRelayOptions(add('listen', 'listen on a hybrid connection', LISTEN_EXAMPLES))
     .argument('[PATH]', 'the hybrid connection; without it the EntityPath')
     .option('--print', 'show what comes instead of sending it back; requests are answered with 204')
     .option('--to <URL>', 'forward requests and WebSockets to a server, e.g. http://localhost:3000')
@@ -169,9 +170,7 @@ function addClientCommands(
       await runListen(path, values, context);
     });
 
-  addConnectionOptions(
-    add('connect', 'standard input and output over a WebSocket', CONNECT_EXAMPLES),
-  )
+  addRelayOptions(add('connect', 'standard input and output over a WebSocket', CONNECT_EXAMPLES))
     .argument('[PATH]', 'the hybrid connection, and what else the listener is to see of a path')
     .option('--text', 'one text message a line, instead of bytes as they come')
     .option(
@@ -186,7 +185,7 @@ function addClientCommands(
       done(await runConnect(path, values, context));
     });
 
-  addConnectionOptions(add('request', 'send an HTTP request to a listener', REQUEST_EXAMPLES))
+  addRelayOptions(add('request', 'send an HTTP request to a listener', REQUEST_EXAMPLES))
     .argument('[PATH]', 'the hybrid connection, with any path and query below it')
     .option('-X, --request <METHOD>', 'the method; GET, or POST with -d')
     .option('-H, --header <HEADER>', 'a header, "Name: value"; may be repeated', append)
@@ -199,6 +198,11 @@ function addClientCommands(
       const { runRequest } = await import('./request.ts');
       done(await runRequest(path, values, context));
     });
+}
+
+/** Where the relay is, and how to get there. */
+function addRelayOptions(command: Command): Command {
+  return addRouteOptions(addConnectionOptions(command));
 }
 
 function append(value: string, previous: readonly string[] = []): readonly string[] {

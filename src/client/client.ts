@@ -25,6 +25,6 @@ export type { RetryInfo } from './control-link.ts';
 export { spliceChannels } from './splice-channels.ts';
 export type { ChannelEvents, FrameChannel, TransportName } from './frame-channel.ts';
 export { RelayError } from './relay-error.ts';
-export type { RelayErrorCode } from './relay-error.ts';
+export type { RefusedAnswer, RelayErrorCode } from './relay-error.ts';
 export { fixedToken, sharedKeyTokens } from './token-provider.ts';
 export type { RelayToken, TokenProvider } from './token-provider.ts';

@@ -132,7 +132,10 @@ function attemptExchange(
         return;
       }
       bodyStart(response, clock).then(
-        text => fail(refusalError(attempt, { status, reason, body: text })),
+        text => {
+          const { rawHeaders } = response;
+          fail(refusalError(attempt, { status, reason, rawHeaders, body: text }));
+        },
         (error: unknown) => fail(failure(error)),
       );
     });

@@ -7,6 +7,7 @@ export interface RefusingAnswer {
   readonly reason: string;
   /** The body, or the beginning of it. */
   readonly body: string;
+  readonly rawHeaders?: readonly string[];
 }
 
 /** What was being done, as an address says it; never with its query, which holds secrets. */
@@ -50,7 +51,8 @@ export function refusalError(attempt: Attempt, answer: RefusingAnswer): RelayErr
   const { status, reason } = answer;
   const text = textOf(answer);
   const trackingId = /TrackingId:\s*([\w-]+)/i.exec(text)?.[1];
-  const details = { status, reason, trackingId };
+  const { body, rawHeaders = [] } = answer;
+  const details = { status, reason, trackingId, answer: { rawHeaders, body } };
   if (trackingId === undefined) {
     if (attempt.action === 'connect' && answer.body === '') {
       const message = `The listener of "${attempt.path}" rejected the connection: ${status} ${reason}`;

@@ -33,10 +33,19 @@ export type RelayErrorCode =
   | 'Aborted'
   | 'Closed';
 
+/** An answer in full, as far as it was read, for programs that show it. */
+export interface RefusedAnswer {
+  /** Name and value by turns, as they came; none where only the body counts. */
+  readonly rawHeaders: readonly string[];
+  /** At most its first 16 KiB. */
+  readonly body: string;
+}
+
 export interface RelayErrorDetails {
   readonly status?: number | undefined;
   readonly reason?: string | undefined;
   readonly trackingId?: string | undefined;
+  readonly answer?: RefusedAnswer | undefined;
   readonly isTransient?: boolean;
   readonly cause?: unknown;
 }
@@ -50,6 +59,8 @@ export class RelayError extends Error {
   readonly reason: string | undefined;
   /** The relay's name for what it refused; only the relay gives one, nothing between here and there does. */
   readonly trackingId: string | undefined;
+  /** What refused a request; undefined without an answer. */
+  readonly answer: RefusedAnswer | undefined;
   /** Whether the very same attempt may succeed later without anything being changed. */
   readonly isTransient: boolean;
 
@@ -59,6 +70,7 @@ export class RelayError extends Error {
     this.status = details.status;
     this.reason = details.reason;
     this.trackingId = details.trackingId;
+    this.answer = details.answer;
     this.isTransient = details.isTransient ?? false;
   }
 }
