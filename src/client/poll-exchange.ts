@@ -147,7 +147,7 @@ class Exchange {
   }
 
   #giveUp(what: string, timeoutMs: number): void {
-    const message = `Cannot ${this.#asked.doing}: ${what} within ${timeoutMs / 1_000} s`;
+    const message = `Cannot ${this.#asked.doing}: ${what} within ${Math.round(timeoutMs / 1_000)} s`;
     this.#fail(new RelayError('Timeout', message, { isTransient: true }), true);
   }
 

@@ -8,6 +8,7 @@ import {
   type RelayConnection,
   type RelayOptions,
 } from '../../src/client/client.ts';
+import { memoryOf } from '../../src/client/transport-memory.ts';
 import { startFaultProxy } from '../support/fault-proxy.ts';
 import {
   startBufferingProxy,
@@ -15,8 +16,10 @@ import {
   startImpatientProxy,
   startStrippingProxy,
 } from '../support/intermediaries.ts';
+import { quickClock } from '../support/quick-clock.ts';
 import { ROOT_KEY, startRelay } from '../support/relay.ts';
-import { within } from '../support/within.ts';
+import { startUpgradeObstacle } from '../support/upgrade-obstacle.ts';
+import { until, within } from '../support/within.ts';
 import { openListener } from './implementations.ts';
 
 const MESSAGE_BYTES = 3_000_000;
@@ -80,6 +83,51 @@ describe('through tinyproxy, named by HTTP_PROXY', () => {
     // Leads to this machine, but is none of the names that no proxy is asked for.
     await exercise(optionsAt(`0.0.0.0:${relay.port}`), 'websocket');
     expect(counted.passed['to-target']).toBeGreaterThan(MESSAGE_BYTES);
+  });
+});
+
+describe('through what forwards requests, but', () => {
+  /** Limits of several seconds pass as fast as tests should; what the relay holds is short, too. */
+  const clock = quickClock(10);
+
+  test.each(['swallows', 'cuts', 'holds-back', 'breaks-soon'] as const)(
+    '%s WebSockets, a listener falls back to polls by itself, and returns when they pass',
+    async obstacle => {
+      await using relay = await startRelay({ pollHoldMs: 300 });
+      await using proxy = await startUpgradeObstacle(relay.port, obstacle);
+      const options = { ...optionsAt(`127.0.0.1:${proxy.port}`), clock };
+      await using listener = await openEcho(options);
+      // Where the handshake passes, it takes some tries until it is known to be worth nothing.
+      await until('polls', () => listener.transport === 'poll', 15_000);
+      await until('the listener is back', () => listener.state === 'online');
+      const connection = await new HybridConnectionClient(options).connect();
+      expect(connection.transport).toBe('poll');
+      expect(await echo(connection, 'by poll')).toBe('by poll');
+
+      proxy.clear();
+      const moved = new Promise<string>(resolve => void listener.on('transport', resolve));
+      // As somebody else's WebSocket does, or ten minutes.
+      memoryOf(clock).webSocketWorked(`http://127.0.0.1:${proxy.port}`);
+      expect(await within('the way back', moved)).toBe('websocket');
+      await until('the sender is back, too', () => connection.transport === 'websocket');
+      expect(await echo(connection, 'by WebSocket')).toBe('by WebSocket');
+      expect(listener.state).toBe('online');
+      await connection.close();
+    },
+  );
+
+  test('swallows WebSockets, a sender falls back to polls by itself', async () => {
+    await using relay = await startRelay({ pollHoldMs: 300 });
+    await using proxy = await startUpgradeObstacle(relay.port, 'swallows');
+    await using listener = await openEcho(optionsAt(`127.0.0.1:${relay.port}`));
+    expect(listener.transport).toBe('websocket');
+    const options = { ...optionsAt(`127.0.0.1:${proxy.port}`), clock };
+    const connection = await new HybridConnectionClient(options).connect();
+    expect(connection.transport).toBe('poll');
+    expect(await echo(connection, 'hello')).toBe('hello');
+    // The handshake, and the question whether any is heard.
+    expect(proxy.handshakes).toBe(2);
+    await connection.close();
   });
 });
 
