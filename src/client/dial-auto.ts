@@ -4,7 +4,7 @@ import { attemptOf, doing, UPGRADE_STRIPPED } from './refused-answers.ts';
 import { RelayError } from './relay-error.ts';
 import type { Routes } from './routes.ts';
 import { originOf, type TransportMemory } from './transport-memory.ts';
-import { FIRST_PONG_TIMEOUT_MS } from './way-back.ts';
+import { FIRST_PONG_TIMEOUT_MS } from './poll/way-back.ts';
 import { watched } from './watched-channel.ts';
 
 /** A sender waits until a listener has taken it. */

@@ -1,6 +1,6 @@
 import type { Clock } from '../base/clock.ts';
 import { dialAuto } from './dial-auto.ts';
-import { dialPoll } from './dial-poll.ts';
+import { dialPoll } from './poll/dial-poll.ts';
 import { dialWebSocket } from './dial-websocket.ts';
 import type { Dial } from './frame-channel.ts';
 import type { Routes } from './routes.ts';

@@ -1,9 +1,9 @@
 import { expect } from 'vitest';
 import { systemClock } from '../../src/base/clock.ts';
-import { dialPoll } from '../../src/client/dial-poll.ts';
+import { dialPoll } from '../../src/client/poll/dial-poll.ts';
 import { dialWebSocket } from '../../src/client/dial-websocket.ts';
 import type { Dial } from '../../src/client/frame-channel.ts';
-import type { SessionDeps } from '../../src/client/poll-requests.ts';
+import type { SessionDeps } from '../../src/client/poll/poll-requests.ts';
 import { Routes } from '../../src/client/routes.ts';
 import { TransportMemory } from '../../src/client/transport-memory.ts';
 import type { ChannelEnd } from './channel-end.ts';

@@ -3,15 +3,15 @@ import {
   POLL_PATH,
   POLL_TRANSPORT,
   type PollTerms,
-} from '../protocol/poll-session.ts';
+} from '../../protocol/poll-session.ts';
 import { exchange } from './poll-exchange.ts';
-import type { Dial } from './frame-channel.ts';
+import type { Dial } from '../frame-channel.ts';
 import { PollChannel } from './poll-channel.ts';
 import { POST_BYTES_MIN, type SessionDeps, type SessionPlace } from './poll-requests.ts';
-import { httpUrlOf } from './dial-websocket.ts';
-import { attemptOf, doing, refusalError, type Attempt } from './refused-answers.ts';
-import { RelayError } from './relay-error.ts';
-import { originOf } from './transport-memory.ts';
+import { httpUrlOf } from '../dial-websocket.ts';
+import { attemptOf, doing, refusalError, type Attempt } from '../refused-answers.ts';
+import { RelayError } from '../relay-error.ts';
+import { originOf } from '../transport-memory.ts';
 
 /** A sender waits until a listener has taken it. */
 const OPENING_TIMEOUT_MS = 70_000;

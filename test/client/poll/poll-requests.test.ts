@@ -3,20 +3,24 @@ import { once } from 'node:events';
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import { buffer } from 'node:stream/consumers';
 import { describe, expect, test } from 'vitest';
-import { systemClock } from '../../src/base/clock.ts';
-import { dialPoll } from '../../src/client/dial-poll.ts';
-import type { DialOptions } from '../../src/client/frame-channel.ts';
-import { Routes } from '../../src/client/routes.ts';
-import { TransportMemory } from '../../src/client/transport-memory.ts';
-import { encodePollBatch, parsePollBatch, type PollBatch } from '../../src/protocol/poll-frames.ts';
+import { systemClock } from '../../../src/base/clock.ts';
+import { dialPoll } from '../../../src/client/poll/dial-poll.ts';
+import type { DialOptions } from '../../../src/client/frame-channel.ts';
+import { Routes } from '../../../src/client/routes.ts';
+import { TransportMemory } from '../../../src/client/transport-memory.ts';
+import {
+  encodePollBatch,
+  parsePollBatch,
+  type PollBatch,
+} from '../../../src/protocol/poll-frames.ts';
 import {
   formatPollTerms,
   parsePollQuery,
   type PollTerms,
-} from '../../src/protocol/poll-session.ts';
-import { ChannelEnd } from '../support/channel-end.ts';
-import { quickClock } from '../support/quick-clock.ts';
-import { until } from '../support/within.ts';
+} from '../../../src/protocol/poll-session.ts';
+import { ChannelEnd } from '../../support/channel-end.ts';
+import { quickClock } from '../../support/quick-clock.ts';
+import { until } from '../../support/within.ts';
 
 const TERMS: PollTerms = {
   session: 'the-session',

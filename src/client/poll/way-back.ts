@@ -1,6 +1,6 @@
-import type { CancelTimer } from '../base/clock.ts';
-import { formatPollQuery, type PollQuestion } from '../protocol/poll-session.ts';
-import type { Dial, FrameChannel } from './frame-channel.ts';
+import type { CancelTimer } from '../../base/clock.ts';
+import { formatPollQuery, type PollQuestion } from '../../protocol/poll-session.ts';
+import type { Dial, FrameChannel } from '../frame-channel.ts';
 import { withQuery, type SessionDeps, type SessionPlace } from './poll-requests.ts';
 
 /** How often a session looks whether WebSockets pass by now. */

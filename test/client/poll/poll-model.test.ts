@@ -1,14 +1,14 @@
 import { describe, expect, test } from 'vitest';
-import { MISHAPS } from '../support/cutting-proxy.ts';
+import { MISHAPS } from '../../support/cutting-proxy.ts';
 import {
   MODEL_PATIENCE_MS,
   movingDial,
   pollDial,
   runPollModel,
   seedsOr,
-} from '../support/poll-model.ts';
-import { startRelay } from '../support/relay.ts';
-import { seeded } from '../support/seeded.ts';
+} from '../../support/poll-model.ts';
+import { startRelay } from '../../support/relay.ts';
+import { seeded } from '../../support/seeded.ts';
 
 describe.each(seedsOr(1, 2, 3))('with seed %i', seed => {
   test(

@@ -1,5 +1,9 @@
-import { parsePollBatch, type PollBatch } from '../protocol/poll-frames.ts';
-import { parsePollProgress, parsePollReason, type PollProgress } from '../protocol/poll-session.ts';
+import { parsePollBatch, type PollBatch } from '../../protocol/poll-frames.ts';
+import {
+  parsePollProgress,
+  parsePollReason,
+  type PollProgress,
+} from '../../protocol/poll-session.ts';
 import type { HttpAnswer, NoAnswer } from './poll-exchange.ts';
 
 /** What an answer to a session's request means for the session. */

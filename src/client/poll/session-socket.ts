@@ -1,7 +1,7 @@
-import type { CancelTimer, Clock } from '../base/clock.ts';
-import { OPCODES } from '../protocol/frames.ts';
-import { BATCH_HEADER_BYTES, parsePollBatch } from '../protocol/poll-frames.ts';
-import type { FrameChannel } from './frame-channel.ts';
+import type { CancelTimer, Clock } from '../../base/clock.ts';
+import { OPCODES } from '../../protocol/frames.ts';
+import { BATCH_HEADER_BYTES, parsePollBatch } from '../../protocol/poll-frames.ts';
+import type { FrameChannel } from '../frame-channel.ts';
 import { SESSION_WINDOW_BYTES, type SessionFrames } from './session-frames.ts';
 
 /** Small enough that what both ends say of themselves comes often, large enough that it costs little. */

@@ -1,17 +1,17 @@
-import { assert } from '../base/assert.ts';
+import { assert } from '../../base/assert.ts';
 import {
   CLOSE_CODE_LOST,
   CLOSE_CODE_NONE,
   OPCODES,
   parseClosePayload,
-} from '../protocol/frames.ts';
-import type { PollFrame } from '../protocol/poll-frames.ts';
-import type { PollQuestion } from '../protocol/poll-session.ts';
-import type { ChannelEvents, Dial, FrameChannel, TransportName } from './frame-channel.ts';
+} from '../../protocol/frames.ts';
+import type { PollFrame } from '../../protocol/poll-frames.ts';
+import type { PollQuestion } from '../../protocol/poll-session.ts';
+import type { ChannelEvents, Dial, FrameChannel, TransportName } from '../frame-channel.ts';
 import { endSession, PollRequests, type SessionDeps, type SessionPlace } from './poll-requests.ts';
 import { SessionFrames } from './session-frames.ts';
 import { SessionSocket, type SocketEnd } from './session-socket.ts';
-import { EARLY_MS } from './watched-channel.ts';
+import { EARLY_MS } from '../watched-channel.ts';
 import { WayBack } from './way-back.ts';
 
 /** Bytes that were sent and are not acknowledged, from which `send` asks to stop; `drained` comes at half of them. */

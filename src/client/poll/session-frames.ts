@@ -1,7 +1,7 @@
-import { encodePollBatch, type PollBatch } from '../protocol/poll-frames.ts';
-import { IncomingFrames } from '../protocol/poll-incoming.ts';
-import { OutgoingFrames } from '../protocol/poll-outgoing.ts';
-import type { PollProgress, PollQuestion } from '../protocol/poll-session.ts';
+import { encodePollBatch, type PollBatch } from '../../protocol/poll-frames.ts';
+import { IncomingFrames } from '../../protocol/poll-incoming.ts';
+import { OutgoingFrames } from '../../protocol/poll-outgoing.ts';
+import type { PollProgress, PollQuestion } from '../../protocol/poll-session.ts';
 
 /** Bytes of frames that may wait here to be read. */
 export const SESSION_WINDOW_BYTES = 1_048_576;

@@ -1,7 +1,7 @@
 import type { IncomingMessage } from 'node:http';
-import type { CancelTimer, Clock } from '../base/clock.ts';
-import { abortedError, RelayError } from './relay-error.ts';
-import type { RoutedRequest, Routes } from './routes.ts';
+import type { CancelTimer, Clock } from '../../base/clock.ts';
+import { abortedError, RelayError } from '../relay-error.ts';
+import type { RoutedRequest, Routes } from '../routes.ts';
 
 export interface ExchangeRequest {
   /** For messages, as in "Cannot …". */

@@ -1,13 +1,13 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { systemClock } from '../../src/base/clock.ts';
-import { dialPoll } from '../../src/client/dial-poll.ts';
-import { dialWebSocket } from '../../src/client/dial-websocket.ts';
-import type { Dial } from '../../src/client/frame-channel.ts';
-import { Routes } from '../../src/client/routes.ts';
-import { TransportMemory } from '../../src/client/transport-memory.ts';
-import { listenThrough, openPair } from '../support/channel-pairs.ts';
-import { startRelay, type TestRelay } from '../support/relay.ts';
-import { until } from '../support/within.ts';
+import { systemClock } from '../../../src/base/clock.ts';
+import { dialPoll } from '../../../src/client/poll/dial-poll.ts';
+import { dialWebSocket } from '../../../src/client/dial-websocket.ts';
+import type { Dial } from '../../../src/client/frame-channel.ts';
+import { Routes } from '../../../src/client/routes.ts';
+import { TransportMemory } from '../../../src/client/transport-memory.ts';
+import { listenThrough, openPair } from '../../support/channel-pairs.ts';
+import { startRelay, type TestRelay } from '../../support/relay.ts';
+import { until } from '../../support/within.ts';
 
 const routes = new Routes({ proxy: false });
 const poll: Dial = dialPoll({

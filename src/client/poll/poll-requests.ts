@@ -1,16 +1,16 @@
-import type { Clock } from '../base/clock.ts';
+import type { Clock } from '../../base/clock.ts';
 import {
   BATCH_HEADER_BYTES,
   POLL_FRAME_HEADER_BYTES,
   POLL_FRAME_PAYLOAD_BYTES_MAX,
-} from '../protocol/poll-frames.ts';
-import { formatPollQuery, type PollTerms } from '../protocol/poll-session.ts';
+} from '../../protocol/poll-frames.ts';
+import { formatPollQuery, type PollTerms } from '../../protocol/poll-session.ts';
 import { exchange, type HttpAnswer, type NoAnswer } from './poll-exchange.ts';
 import { meaningOfPoll, meaningOfPost } from './poll-answers.ts';
 import { retryWaitMs } from './retry-wait.ts';
-import type { Routes } from './routes.ts';
+import type { Routes } from '../routes.ts';
 import { SESSION_WINDOW_BYTES, type SessionFrames } from './session-frames.ts';
-import type { TransportMemory } from './transport-memory.ts';
+import type { TransportMemory } from '../transport-memory.ts';
 
 /** How much longer than it is held a poll may take until its answer begins. */
 const POLL_MARGIN_MS = 10_000;
