@@ -19,10 +19,21 @@ import {
   type Sender,
 } from './implementations.ts';
 
-const SENDERS: readonly Sender[] = [ourSender('websocket'), hycoWsSender, wsSender];
-const LISTENERS: readonly ListenerMaker[] = [ourListener('websocket'), hycoWsListener];
+const SENDERS: readonly Sender[] = [
+  ourSender('websocket'),
+  ourSender('poll'),
+  hycoWsSender,
+  wsSender,
+];
+const LISTENERS: readonly ListenerMaker[] = [
+  ourListener('websocket'),
+  ourListener('poll'),
+  hycoWsListener,
+];
 const NUMBERS = Array.from({ length: 50 }, (_, i) => `number ${i}`);
 const LARGE_BYTES = 16_777_216;
+/** On a busy machine, over long-polling. */
+const LARGE_MS = 25_000;
 
 const PAIRS = LISTENERS.flatMap(listener =>
   SENDERS.map(sender => ({
@@ -64,8 +75,8 @@ describe.each(PAIRS)('$names', ({ listener: maker, sender: from }) => {
     const other = await listener.next();
     const data = randomBytes(LARGE_BYTES);
     const [there, back] = await Promise.all([
-      other.next(),
-      sender.next(),
+      other.next(LARGE_MS),
+      sender.next(LARGE_MS),
       sender.send(data),
       other.send(data),
     ]);
@@ -137,7 +148,7 @@ async function* pieces(): AsyncGenerator<Buffer> {
   for (let i = 0; i < 20; i += 1) yield Buffer.alloc(10_000, i);
 }
 
-describe.each([ourHttpListener('websocket'), hycoHttpsListener])(
+describe.each([ourHttpListener('websocket'), ourHttpListener('poll'), hycoHttpsListener])(
   'HTTP requests to a listener of $name',
   maker => {
     test('our client is answered whatever the status, with bodies of many sizes', async () => {

@@ -24,7 +24,7 @@ export interface Side {
   readonly protocol: string;
   send(data: string | Buffer): Promise<void> | void;
   /** The next message: a string when it was text. */
-  next(): Promise<string | Buffer>;
+  next(patienceMs?: number): Promise<string | Buffer>;
   close(code: number, reason: string): void;
   /** Breaks off. */
   break(): void;
@@ -72,8 +72,8 @@ export function sideOf(connection: RelayConnection): Side {
   return {
     protocol: connection.protocol,
     send: data => connection.send(data),
-    next: async () => {
-      const message = await within('a message', connection.receive());
+    next: async patienceMs => {
+      const message = await within('a message', connection.receive(), patienceMs);
       if (message === undefined) throw new Error('The other side has closed');
       return message.data;
     },
@@ -103,7 +103,7 @@ function hycoSide(socket: InstanceType<typeof HycoWs>): Side {
       return socket.protocol ?? '';
     },
     send: data => socket.send(data),
-    next: () => inbox.next(),
+    next: patienceMs => inbox.next(patienceMs),
     close: (code, reason) => socket.close(code, reason),
     break: () => socket.terminate(),
     closed: libraryCloses(socket),
@@ -168,7 +168,7 @@ export const wsSender: Sender = {
     return {
       protocol: socket.protocol,
       send: data => socket.send(data),
-      next: () => inbox.next(),
+      next: patienceMs => inbox.next(patienceMs),
       close: (code, reason) => socket.close(code, reason),
       break: () => socket.terminate(),
       closed,
