@@ -30,7 +30,8 @@ const MAY_IMPORT: Record<string, string> = {
     'node:child_process node:net',
   cli:
     'base protocol auth config client workers server.ts server-parent.ts server-worker.ts ' +
-    'commander ws node:http node:https node:fs node:stream node:tls node:process ' +
+    'commander node:http node:https node:fs node:net node:dns/promises node:stream node:tls ' +
+    'node:process ' +
     'node:stream/promises node:crypto node:path node:url node:os node:buffer',
 };
 

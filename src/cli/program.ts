@@ -170,6 +170,22 @@ function addClientCommands(
       await runListen(path, values, context);
     });
 
+  addRelayOptions(
+    add('forward', 'forward TCP and Unix sockets, as one of two ends', FORWARD_EXAMPLES),
+  )
+    .argument('[PATH]', 'the hybrid connection; without it the EntityPath')
+    .option(
+      '-L, --local <ADDRESS>',
+      'listen here: [HOST:]PORT, or unix:/PATH; needs the right Send',
+    )
+    .option('-R, --remote <ADDRESS>', 'connect from here: HOST:PORT, or unix:/PATH; needs Listen')
+    .option('--streams-max <N>', 'how many streams may be open at once', '1000')
+    .option('-q, --quiet', 'no progress on standard error')
+    .action(async (path: string | undefined, values: Values) => {
+      const { runForward } = await import('./forward.ts');
+      await runForward(path, values, context);
+    });
+
   addRelayOptions(add('connect', 'standard input and output over a WebSocket', CONNECT_EXAMPLES))
     .argument('[PATH]', 'the hybrid connection, and what else the listener is to see of a path')
     .option('--text', 'one text message a line, instead of bytes as they come')
@@ -253,6 +269,21 @@ Examples:
   export HALFWAY_CONNECTION_STRING_FILE=relay.connection
   halfway listen orders
   halfway listen orders --to http://localhost:3000`;
+
+const FORWARD_EXAMPLES = `
+One end runs where the service is reached (-R), the other where it is wanted (-L). Each connection that -L takes
+becomes a connection of -R's to its target; bytes, ends and resets pass as if there were no relay between. A plain
+port is one of 127.0.0.1; name 0.0.0.0 or another address if other machines are to get in, who then need no key.
+Several -R ends of one hybrid connection share the load.
+
+SIGTERM and SIGINT: nothing new is taken, open streams have 5 s to end; a second one ends at once.
+
+Examples:
+  export HALFWAY_CONNECTION_STRING_FILE=relay.connection
+  halfway forward office-ssh -R 127.0.0.1:22       on the machine in the office
+  halfway forward office-ssh -L 2222               on the laptop; then: ssh -p 2222 me@127.0.0.1
+  halfway forward db -R unix:/var/run/postgresql/.s.PGSQL.5432
+  halfway forward db -L unix:/tmp/.s.PGSQL.5432    then: psql -h /tmp`;
 
 const CONNECT_EXAMPLES = `
 The end of standard input closes this direction only; the other one goes on until the listener

@@ -1,6 +1,6 @@
 import type { TransportName } from '../client/frame-channel.ts';
 import type { HybridConnectionListener } from '../client/hybrid-connection-listener.ts';
-import { CommandError } from './command-error.ts';
+import { CommandError, EXIT } from './command-error.ts';
 import type { CommandContext } from './context.ts';
 import { adviceOn } from './refusal-advice.ts';
 
@@ -40,24 +40,32 @@ export async function runListener(
     isUp = false;
     report(`${adviceOn(what, why)}; trying again in ${(delayMs / 1_000).toFixed(1)} s`);
   });
-  let stopping: Promise<void> | undefined;
-  const signalled = new Promise<void>(resolve => {
-    context.onSignal(['SIGINT', 'SIGTERM'], () => {
-      if (stopping !== undefined) {
-        context.exit(1);
-        return;
-      }
-      stopping = stop();
-      resolve();
-    });
+  const signal = new AbortController();
+  const stopped = untilStopped(context, () => {
+    signal.abort();
+    return stop();
   });
   try {
     await listener.open();
   } catch (error) {
-    if (stopping === undefined) {
+    if (!signal.signal.aborted) {
       throw new CommandError(adviceOn(`Cannot listen on "${path}"`, error));
     }
   }
-  await signalled;
-  await stopping;
+  await stopped;
+}
+
+/** Resolves when `stop` has done what a signal leaves to do; a second signal ends the program at once. */
+export function untilStopped(context: CommandContext, stop: () => Promise<void>): Promise<void> {
+  let isStopping = false;
+  return new Promise((resolve, reject) => {
+    context.onSignal(['SIGINT', 'SIGTERM'], () => {
+      if (isStopping) {
+        context.exit(EXIT.failed);
+        return;
+      }
+      isStopping = true;
+      stop().then(resolve, reject);
+    });
+  });
 }
