@@ -46,6 +46,11 @@ export class OutgoingFrames {
     return this.#acked;
   }
 
+  /** Bytes of frames that the other end has room for, counted from the first. */
+  get credit(): number {
+    return this.#credit;
+  }
+
   /** A Close frame is among the frames, and nothing may follow it. */
   get isClosed(): boolean {
     return this.#isClosed;

@@ -101,6 +101,7 @@ export class PollRequests {
       const waitMs = wasSuperseded ? 0 : memory.holdMs(origin, terms.holdMs);
       const question = this.#frames.nextQuestion();
       const startedAtMs = clock.nowMs();
+      const newsBefore = this.#frames.news;
       // If this one is lost, the next one says it.
       this.#frames.told(question);
       const answer = await this.#ask({
@@ -113,11 +114,10 @@ export class PollRequests {
       wasSuperseded = meaning.type === 'superseded';
       if (meaning.type === 'batch') {
         this.#lastAnswerAtMs = clock.nowMs();
-        const isEmpty = meaning.batch.frames.length === 0;
-        const isEarly = clock.nowMs() - startedAtMs < Math.min(waitMs, IDLE_ANSWER_MS_MIN);
-        // The first such answer may bring credit; many in a row would keep both ends busy with nothing.
-        failures = isEmpty && isEarly ? failures + 1 : 0;
         if (!this.#frames.take(meaning.batch)) return this.#lose(1002);
+        const isEarly = clock.nowMs() - startedAtMs < Math.min(waitMs, IDLE_ANSWER_MS_MIN);
+        // Many such answers in a row would keep both ends busy with nothing.
+        failures = isEarly && this.#frames.news === newsBefore ? failures + 1 : 0;
         if (failures > 1) await this.#waitAfter(failures - 1);
         continue;
       }

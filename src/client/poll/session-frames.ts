@@ -69,6 +69,11 @@ export class SessionFrames {
     this.#toldCredit = credit;
   }
 
+  /** Grows with all that comes from the relay for the first time: frames, acknowledgements, credit. */
+  get news(): number {
+    return this.incoming.received + this.outgoing.acked + this.outgoing.credit;
+  }
+
   /** Whether the relay may be waiting to be told how much room there is. */
   get owesCredit(): boolean {
     return this.incoming.credit - this.#toldCredit >= CREDIT_NEWS_BYTES;

@@ -150,6 +150,17 @@ describe('polling', () => {
     expect(relay.asked.length).toBeLessThan(10);
   });
 
+  test('answers that come at once are followed at once while they bring credit', async () => {
+    let credit = TERMS.credit;
+    await using relay = await startScript({
+      times: 1,
+      poll: poll => poll.batch({ seq: 1, frames: [], credit: (credit += 1) }),
+    });
+    await relay.open();
+    // With waits between them this would take minutes.
+    await until('a hundred polls', () => relay.asked.length > 100);
+  });
+
   test.each<[string, (poll: Asked) => void, string]>([
     ['the session is over', poll => poll.refuse(410, 'session-gone'), 'gone 1006'],
     ['the session is unknown', poll => poll.refuse(404, 'session-unknown'), 'gone 1006'],
