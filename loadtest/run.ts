@@ -5,6 +5,7 @@ import { atRest } from './scenarios/at-rest.ts';
 import { churn } from './scenarios/churn.ts';
 import { crossNode } from './scenarios/cross-node.ts';
 import { flood } from './scenarios/flood.ts';
+import { forward } from './scenarios/forward.ts';
 import { http } from './scenarios/http.ts';
 import { idle } from './scenarios/idle.ts';
 import { messages } from './scenarios/messages.ts';
@@ -25,6 +26,7 @@ const SCENARIOS: readonly Scenario[] = [
   crossNode,
   storm,
   atRest,
+  forward,
 ];
 const SUBJECTS: readonly SubjectName[] = [
   'halfway',

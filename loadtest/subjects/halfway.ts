@@ -10,8 +10,8 @@ import type { RunningProcess } from '../support/process.ts';
 import { separateAnsweringId } from './subject.ts';
 import type { Subject } from './subject.ts';
 
-const KEY_NAME = 'loadtest';
-const KEY = 'loadtest-key';
+export const KEY_NAME = 'loadtest';
+export const KEY = 'loadtest-key';
 const HOST = 'localhost';
 const TOKEN_LIFE_SEC = 3_600;
 /** Hybrid connections of the configuration: `hc0`, `hc1`, …; each takes 25 listeners at most. */
