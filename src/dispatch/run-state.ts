@@ -71,6 +71,8 @@ export interface RunLife {
   readonly attempt: number;
   /** Rises with each assignment; only the machine that has the latest may speak for the run. */
   readonly fence: number;
+  /** How often a machine was granted the start and did not take it back: what `maxAttempts` limits. */
+  readonly starts: number;
   readonly machineId?: string | undefined;
   /** The service's process that was granted the start. */
   readonly instance?: string | undefined;
@@ -85,12 +87,19 @@ export interface RunLife {
   readonly fault?: RunFault | undefined;
   /** Lost runs are queued again while there are attempts left. */
   readonly onLost: 'fail' | 'requeue';
+  /** How many starts there may be in all. */
   readonly maxAttempts: number;
 }
 
 export type RunEvent =
   | { readonly type: 'picked'; readonly machineId: string }
-  | { readonly type: 'refused'; readonly fence: number; readonly fault: RunFault }
+  | {
+      readonly type: 'refused';
+      readonly fence: number;
+      readonly fault: RunFault;
+      /** Another machine could be asked; decides where the code's class is `another-machine`. */
+      readonly hasOthers: boolean;
+    }
   /** No answer, channel lost, or the lease ended before the start. */
   | { readonly type: 'unanswered'; readonly fence: number; readonly fault: RunFault }
   | {
@@ -143,7 +152,9 @@ export function advanceRun(life: RunLife, event: RunEvent, nowMs: number): Trans
       });
     case 'refused':
       if (state !== 'Assigned' || event.fence !== life.fence) return LEASE_LOST;
-      if (mayBeOfferedAgain(event.fault.code)) return changed(life, queuedAgain(event.fault));
+      if (mayBeOfferedAgain(event.fault.code, event.hasOthers)) {
+        return changed(life, queuedAgain(event.fault));
+      }
       return ended(life, 'Failed', nowMs, event.fault);
     case 'unanswered':
       if (state !== 'Assigned' || event.fence !== life.fence) return LEASE_LOST;
@@ -157,10 +168,7 @@ export function advanceRun(life: RunLife, event: RunEvent, nowMs: number): Trans
       if (!isCurrent(life, event.fence)) return LEASE_LOST;
       return changed(life, { leaseUntilMs: nowMs + STARTED_LEASE_MS });
     case 'start-interrupted':
-      if (state === 'Queued') return SAME;
-      if (!isCurrent(life, event.fence)) return LEASE_LOST;
-      if (life.cancel !== undefined) return ended(life, 'Cancelled', nowMs);
-      return changed(life, queuedAgain({ code: 'StartInterrupted' }));
+      return startInterrupted(life, event.fence, nowMs);
     case 'result':
       return finished(life, event, nowMs);
     case 'lease-over':
@@ -170,7 +178,8 @@ export function advanceRun(life: RunLife, event: RunEvent, nowMs: number): Trans
       return ended(life, 'Failed', nowMs, { code: 'NoCandidateMachine', subCode: event.subCode });
     case 'run-timeout':
       if (!STARTED_STATES.has(state)) return CONFLICT;
-      if (life.isTimedOut === true) return SAME;
+      // Somebody ends it already, perhaps harder than time would.
+      if (state === 'Cancelling') return SAME;
       return changed(life, {
         state: 'Cancelling',
         isTimedOut: true,
@@ -186,9 +195,10 @@ export function advanceRun(life: RunLife, event: RunEvent, nowMs: number): Trans
 }
 
 /** Whether a machine's no sends a run back into its queue; else the run has failed. */
-export function mayBeOfferedAgain(code: JobErrorCode): boolean {
+export function mayBeOfferedAgain(code: JobErrorCode, hasOthers: boolean): boolean {
   const { class: kind } = JOB_ERRORS[code];
-  return kind === 'transient' || kind === 'another-machine' || kind === 'in-doubt';
+  if (kind === 'another-machine') return hasOthers;
+  return kind === 'transient' || kind === 'in-doubt';
 }
 
 function started(
@@ -200,14 +210,29 @@ function started(
   if (life.state === 'Assigned') {
     return changed(life, {
       state: 'Starting',
+      starts: life.starts + 1,
       instance: event.instance,
       startedAtMs: nowMs,
       leaseUntilMs: nowMs + STARTED_LEASE_MS,
+      fault: undefined,
     });
   }
   // The answer was lost: the same process may ask again, nobody else may.
   const isRepeated = STARTED_STATES.has(life.state) && event.instance === life.instance;
   return isRepeated ? SAME : LEASE_LOST;
+}
+
+/** Nothing ran, so that the run may be given out again; who says so of one that ran has lost it. */
+function startInterrupted(life: RunLife, fence: number, nowMs: number): Transition {
+  if (life.state === 'Queued' && fence === life.fence) return SAME;
+  if (!isCurrent(life, fence)) return LEASE_LOST;
+  if (life.state === 'Running') return lost(life, nowMs, { code: 'AgentNotReachable' });
+  if (life.isTimedOut === true) return timedOut(life, nowMs);
+  if (life.cancel !== undefined) return ended(life, 'Cancelled', nowMs);
+  return changed(life, {
+    ...queuedAgain({ code: 'StartInterrupted' }),
+    starts: life.starts - 1,
+  });
 }
 
 function finished(
@@ -217,9 +242,10 @@ function finished(
 ): Transition {
   if (fence !== life.fence) return LEASE_LOST;
   if (life.state === 'Lost') {
+    if (status === 'Lost') return SAME;
     const isInTime = nowMs <= (life.endedAtMs ?? 0) + RECOVERY_MS;
-    if (!isInTime || status === 'Lost') return LEASE_LOST;
-    return { type: 'changed', life: endOf(life, status, nowMs, fault), isRecovered: true };
+    if (!isInTime) return LEASE_LOST;
+    return recovered(life, status, nowMs, fault);
   }
   if (FINAL_STATES.has(life.state)) return SAME;
   if (!STARTED_STATES.has(life.state)) return LEASE_LOST;
@@ -227,6 +253,18 @@ function finished(
   if (status === 'Cancelled' && life.isTimedOut === true) return timedOut(life, nowMs);
   if (status === 'TimedOut') return timedOut(life, nowMs);
   return ended(life, status, nowMs, fault);
+}
+
+/** What had failed as lost has not: its fault is forgotten with it. */
+function recovered(
+  life: RunLife,
+  status: 'Succeeded' | 'Failed' | 'Cancelled' | 'TimedOut',
+  nowMs: number,
+  fault: RunFault | undefined,
+): Transition {
+  const isTimedOut = status === 'TimedOut' || (status === 'Cancelled' && life.isTimedOut === true);
+  const told = isTimedOut ? timedOut(life, nowMs) : ended(life, status, nowMs, fault);
+  return told.type === 'changed' ? { ...told, isRecovered: true } : told;
 }
 
 function leaseOver(life: RunLife, nowMs: number): Transition {
@@ -241,7 +279,7 @@ function leaseOver(life: RunLife, nowMs: number): Transition {
 
 function lost(life: RunLife, nowMs: number, fault: RunFault): Transition {
   const mayRunAgain =
-    life.onLost === 'requeue' && life.attempt < life.maxAttempts && life.cancel === undefined;
+    life.onLost === 'requeue' && life.starts < life.maxAttempts && life.cancel === undefined;
   return mayRunAgain ? changed(life, queuedAgain(fault)) : ended(life, 'Lost', nowMs, fault);
 }
 
@@ -252,7 +290,6 @@ function cancelled(
 ): Transition {
   if (life.state === 'Queued' || life.state === 'Assigned') {
     // Whoever was asked and not yet granted the start is told that it lost the lease.
-    if (mode === 'safe-stop' && life.state === 'Assigned') return CONFLICT;
     return ended({ ...life, cancel: { mode, by } }, 'Cancelled', nowMs);
   }
   if (!STARTED_STATES.has(life.state)) return CONFLICT;
@@ -291,14 +328,7 @@ function ended(life: RunLife, state: RunState, nowMs: number, fault?: RunFault):
 }
 
 function endOf(life: RunLife, state: RunState, nowMs: number, fault?: RunFault): RunLife {
-  const isWell = state === 'Succeeded' || state === 'Cancelled' || state === 'Skipped';
-  return {
-    ...life,
-    state,
-    endedAtMs: nowMs,
-    leaseUntilMs: undefined,
-    fault: fault ?? (isWell ? undefined : life.fault),
-  };
+  return { ...life, state, endedAtMs: nowMs, leaseUntilMs: undefined, fault };
 }
 
 function changed(life: RunLife, change: Partial<RunLife>): Transition {
