@@ -3,6 +3,7 @@ import { startCluster, type TestCluster } from '../support/cluster.ts';
 import { MISHAPS } from '../support/cutting-proxy.ts';
 import {
   MODEL_PATIENCE_MS,
+  MODEL_RELAY,
   movingDial,
   pollDial,
   runPollModel,
@@ -25,7 +26,7 @@ beforeEach(async () => {
   cluster = await startCluster({
     redisUrl: redis.url,
     redisPrefix: `test-${started}`,
-    options: { pollHoldMs: 300, drainDelayMs: 0, drainTimeoutMs: 1_000 },
+    options: { ...MODEL_RELAY, drainDelayMs: 0, drainTimeoutMs: 1_000 },
   });
   return async () => cluster[Symbol.asyncDispose]();
 });

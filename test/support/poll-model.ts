@@ -26,6 +26,8 @@ const MESSAGES = 1_500;
 const QUICKER = 20;
 const MOVING_QUICKER = 60;
 export const MODEL_PATIENCE_MS = 60_000;
+/** Options of its relays. The time after which sessions expire passes as fast as the waits, and is to be long on a busy machine, too. */
+export const MODEL_RELAY = { pollHoldMs: 300, pollSessionTimeoutMs: 600_000 } as const;
 const routes = new Routes({ proxy: false });
 
 /**

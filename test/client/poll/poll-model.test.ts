@@ -2,6 +2,7 @@ import { describe, expect, test } from 'vitest';
 import { MISHAPS } from '../../support/cutting-proxy.ts';
 import {
   MODEL_PATIENCE_MS,
+  MODEL_RELAY,
   movingDial,
   pollDial,
   runPollModel,
@@ -14,7 +15,7 @@ describe.each(seedsOr(1, 2, 3))('with seed %i', seed => {
   test(
     'every frame arrives once and in order, whatever happens to requests',
     async () => {
-      await using relay = await startRelay({ pollHoldMs: 300 });
+      await using relay = await startRelay(MODEL_RELAY);
       const proxy = await runPollModel(seed, { nodes: [relay], share: 0.6, dial: pollDial() });
       expect(proxy.done.size).toBeGreaterThan(MISHAPS.length / 2);
     },
@@ -24,7 +25,7 @@ describe.each(seedsOr(1, 2, 3))('with seed %i', seed => {
   test(
     'the same while sessions move to WebSockets that break, and back',
     async () => {
-      await using relay = await startRelay({ pollHoldMs: 300 });
+      await using relay = await startRelay(MODEL_RELAY);
       const moving = movingDial(relay, seeded(seed + 3));
       await runPollModel(seed, { nodes: [relay], share: 0.3, dial: moving.dial });
       expect(moving.broken()).toBeGreaterThan(3);
