@@ -82,7 +82,11 @@ export function wholeStep(step: Step): WholeStep {
   );
   for (const condition of conditions) checkCondition(condition);
   const texts = [...puts, ...appends].map(({ text }) => text);
-  for (const text of texts) checkAtMost('characters of a text', text.length, TEXT_CHARS_MAX);
+  for (const text of texts) {
+    checkAtMost('characters of a text', text.length, TEXT_CHARS_MAX);
+    // SQLite takes it for the end. JSON never has it.
+    if (text.includes('\0')) throw new RangeError('A text must be without U+0000');
+  }
   checkAtMost(
     'characters of a step',
     sum(texts, text => text.length),

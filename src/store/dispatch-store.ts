@@ -19,7 +19,7 @@ export interface Document {
   readonly key: DocumentKey;
   /** 1 when it was made; one more with each write. One that was removed and is made again begins with 1. */
   readonly version: number;
-  /** JSON, as it was put. */
+  /** As it was put: JSON, or other well-formed text without U+0000. */
   readonly text: string;
 }
 

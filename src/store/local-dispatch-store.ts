@@ -55,14 +55,29 @@ export interface LocalRecords {
   readonly shown: string;
   readonly isDurable: boolean;
   readonly durability: string;
-  /** Reads; throws `StoreError`. */
-  read<Result>(partition: Partition, run: (records: LocalPartition) => Result): Result;
-  /** Writes all or nothing; throws `StoreError`. */
-  write<Result>(partition: Partition, run: (records: LocalPartition) => Result): Result;
+  partition(name: Partition): LocalPartition;
+  /** Runs what reads; throws `StoreError`. */
+  read<Result>(run: () => Result): Result;
+  /** Runs what writes, all of it or nothing, durably where records are durable; throws `StoreError`. */
+  write<Result>(run: () => Result): Result;
   close(): void;
 }
 
-/** A `DispatchStore` over records that only this process has: in memory, or in a file it holds alone. */
+interface WaitingStep {
+  readonly partition: Partition;
+  readonly step: WholeStep;
+  readonly resolve: (outcome: StepOutcome) => void;
+  readonly reject: (error: unknown) => void;
+}
+
+/** Steps that are written at once; the next ones have to wait for a turn of the event loop. */
+const STEPS_AT_A_TIME = 100;
+
+/**
+ * A `DispatchStore` over records that only this process has: in memory, or in a file it holds alone. Steps that are
+ * asked for in the same turn of the event loop are taken one after the other, but written to the disk together, because
+ * what takes time is the disk.
+ */
 export class LocalDispatchStore implements DispatchStore {
   readonly shown: string;
   readonly isDurable: boolean;
@@ -70,6 +85,7 @@ export class LocalDispatchStore implements DispatchStore {
   readonly durability: string;
   readonly #records: LocalRecords;
   readonly #bell = new ChangeBell();
+  #waiting: WaitingStep[] = [];
   #isClosed = false;
 
   constructor(records: LocalRecords) {
@@ -131,9 +147,10 @@ export class LocalDispatchStore implements DispatchStore {
     checkNames(partition);
     const whole = wholeStep(step);
     this.#assertOpen();
-    const outcome = this.#records.write(partition, records => takeStep(records, whole));
-    if (outcome.type === 'done') this.#bell.ring(partition, whole.topics);
-    return Promise.resolve(outcome);
+    return new Promise((resolve, reject) => {
+      if (this.#waiting.length === 0) setImmediate(() => this.#takeSteps());
+      this.#waiting.push({ partition, step: whole, resolve, reject });
+    });
   }
 
   watch(onChange: OnChange): () => void {
@@ -143,6 +160,7 @@ export class LocalDispatchStore implements DispatchStore {
   async close(): Promise<void> {
     if (this.#isClosed) return;
     this.#isClosed = true;
+    while (this.#waiting.length > 0) this.#takeSteps();
     this.#bell.close();
     this.#records.close();
     return Promise.resolve();
@@ -154,7 +172,29 @@ export class LocalDispatchStore implements DispatchStore {
   ): Promise<Result> {
     checkNames(partition);
     this.#assertOpen();
-    return Promise.resolve(this.#records.read(partition, run));
+    const records = this.#records.partition(partition);
+    return Promise.resolve(this.#records.read(() => run(records)));
+  }
+
+  #takeSteps(): void {
+    const steps = this.#waiting.slice(0, STEPS_AT_A_TIME);
+    this.#waiting = this.#waiting.slice(STEPS_AT_A_TIME);
+    if (this.#waiting.length > 0) setImmediate(() => this.#takeSteps());
+    if (steps.length === 0) return;
+    try {
+      const taken = this.#records.write(() =>
+        steps.map(waiting => ({
+          waiting,
+          outcome: takeStep(this.#records.partition(waiting.partition), waiting.step),
+        })),
+      );
+      for (const { waiting, outcome } of taken) {
+        if (outcome.type === 'done') this.#bell.ring(waiting.partition, waiting.step.topics);
+        waiting.resolve(outcome);
+      }
+    } catch (error) {
+      for (const { reject } of steps) reject(error);
+    }
   }
 
   #assertOpen(): void {

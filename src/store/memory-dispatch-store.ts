@@ -24,14 +24,18 @@ class MemoryRecords implements LocalRecords {
   readonly durability = 'Records of job dispatch are in memory and end with this process';
   readonly #partitions = new Map<Partition, MemoryPartition>();
 
-  read<Result>(partition: Partition, run: (records: LocalPartition) => Result): Result {
-    return run(this.#partitions.get(partition) ?? new MemoryPartition());
+  partition(name: Partition): LocalPartition {
+    const records = this.#partitions.get(name) ?? new MemoryPartition();
+    this.#partitions.set(name, records);
+    return records;
   }
 
-  write<Result>(partition: Partition, run: (records: LocalPartition) => Result): Result {
-    const records = this.#partitions.get(partition) ?? new MemoryPartition();
-    this.#partitions.set(partition, records);
-    return run(records);
+  read<Result>(run: () => Result): Result {
+    return run();
+  }
+
+  write<Result>(run: () => Result): Result {
+    return run();
   }
 
   close(): void {
