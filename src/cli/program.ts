@@ -4,7 +4,7 @@ import { CommandError, EXIT } from './command-error.ts';
 import { addConnectionOptions } from './connection.ts';
 import type { CommandContext } from './context.ts';
 import { addManagementCommands, addOperatorCommands } from './management-commands.ts';
-import { addRouteOptions } from './route-options.ts';
+import { addRouteOptions, addWayOptions } from './route-options.ts';
 import { addServerOptions, addSomeServerOptions, serverFlags } from './server-flags.ts';
 
 // The commands and their help. Each command's own file, and what it needs, is loaded when it runs, so that the small
@@ -91,6 +91,7 @@ function buildProgram(context: CommandContext, done: (exitCode: number) => void)
   });
 
   addClientCommands(add, context, done);
+  addDoctor(add, context, done);
   addManagementCommands(program, context);
   addOperatorCommands(program, context);
 
@@ -221,6 +222,27 @@ function addRelayOptions(command: Command): Command {
   return addRouteOptions(addConnectionOptions(command));
 }
 
+/** A command that finds out why the others do not work. */
+function addDoctor(
+  add: AddCommand,
+  context: CommandContext,
+  done: (exitCode: number) => void,
+): void {
+  addWayOptions(
+    addConnectionOptions(add('doctor', 'find out what keeps one from a relay', DOCTOR_EXAMPLES)),
+  )
+    .argument('[PATH]', 'the hybrid connection; without it the EntityPath')
+    .option(
+      '--endpoint <URL>',
+      'the relay alone, without a key: sb://HOST[:PORT], https://…, http://…',
+    )
+    .option('--json', 'print one JSON object')
+    .action(async (path: string | undefined, values: Values) => {
+      const { runDoctor } = await import('./doctor.ts');
+      done(await runDoctor(path, values, context));
+    });
+}
+
 function append(value: string, previous: readonly string[] = []): readonly string[] {
   return [...previous, value];
 }
@@ -302,6 +324,20 @@ Examples:
   export HALFWAY_CONNECTION_STRING_FILE=relay.connection
   halfway request orders/7?full=1
   halfway request orders -X PUT -H 'Content-Type: application/json' -d @order.json -i`;
+
+const DOCTOR_EXAMPLES = `
+Looks at name, TCP, proxy, TLS, clock, health, WebSocket, long-polling, token, rights and listener, and says of each, in
+a line, OK, warning or failed, why, and what to do. What cannot be known because something before it failed is not tried;
+what Azure does not have is not offered there. Rights are found out without reaching a listener; with the right Listen,
+the doctor is one for a moment. Tokens, keys and passwords are never printed.
+
+Exit code 0 without a failure, warnings or not; 1 otherwise.
+
+Examples:
+  export HALFWAY_CONNECTION_STRING_FILE=relay.connection
+  halfway doctor orders
+  halfway doctor --endpoint https://relay.example.com
+  HTTPS_PROXY=http://proxy:3128 halfway doctor orders --json`;
 
 const HEALTH_EXAMPLES = `
 Takes the same options and variables as \`serve\`. Asks /readyz of the admin port; /$readyz of the public
