@@ -3,6 +3,8 @@ import { FIN_BIT, isCloseCodeOnWire, OPCODES, RSV_BITS } from './frames.ts';
 // What long-poll sessions carry: numbered frames, in batches. See LONG-POLL.md beside this file.
 
 export const POLL_VERSION = 1;
+/** The version and three bytes that are zero. */
+const VERSION_WORD = POLL_VERSION * 2 ** 24;
 /** Version, three bytes that are zero, and three numbers of eight bytes. */
 export const BATCH_HEADER_BYTES = 28;
 /** First byte and length. A frame counts as this and its payload wherever bytes of frames are counted. */
@@ -37,23 +39,63 @@ export function pollFrameBytes(frame: PollFrame): number {
   return POLL_FRAME_HEADER_BYTES + frame.payload.length;
 }
 
-export function encodePollBatch(batch: PollBatch): Uint8Array<ArrayBuffer> {
+/** Bytes of the whole batch as it travels. */
+export function pollBatchBytes({ frames }: Pick<PollBatch, 'frames'>): number {
   let length = BATCH_HEADER_BYTES;
-  for (const frame of batch.frames) length += pollFrameBytes(frame);
+  for (const frame of frames) length += pollFrameBytes(frame);
+  return length;
+}
+
+export function encodePollBatch(batch: PollBatch): Uint8Array<ArrayBuffer> {
+  const bytes = new Uint8Array(pollBatchBytes(batch));
+  writePollBatch(batch, bytes);
+  return bytes;
+}
+
+/** Writes a batch to the start of `bytes`, which is long enough for it; returns how long it is. */
+export function writePollBatch(batch: PollBatch, bytes: Uint8Array): number {
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  writeBatchHeader(view, batch);
+  let at = BATCH_HEADER_BYTES;
+  for (const frame of batch.frames) {
+    writeFrameHeader(view, at, frame);
+    bytes.set(frame.payload, at + POLL_FRAME_HEADER_BYTES);
+    at += pollFrameBytes(frame);
+  }
+  return at;
+}
+
+/** From this length on a payload is not copied: another piece to write costs less. */
+const PIECE_BYTES_MIN = 16_384;
+
+/** The same bytes as `encodePollBatch` gives, in pieces, of which long payloads are some as they are. */
+export function encodePollBatchPieces(batch: PollBatch): readonly Uint8Array[] {
+  const pieces: Uint8Array[] = [];
+  const { frames } = batch;
+  let length = BATCH_HEADER_BYTES;
+  for (const { payload } of frames) {
+    length += POLL_FRAME_HEADER_BYTES + (payload.length < PIECE_BYTES_MIN ? payload.length : 0);
+  }
+  // All headers and short payloads one behind the other, cut where the long ones go.
   const bytes = new Uint8Array(length);
   const view = new DataView(bytes.buffer);
-  view.setUint8(0, POLL_VERSION);
-  writeNumber(view, 4, batch.seq);
-  writeNumber(view, 12, batch.ack);
-  writeNumber(view, 20, batch.credit);
+  writeBatchHeader(view, batch);
+  let from = 0;
   let at = BATCH_HEADER_BYTES;
-  for (const { opcode, isFinal, payload } of batch.frames) {
-    view.setUint8(at, isFinal ? opcode | FIN_BIT : opcode);
-    view.setUint32(at + 1, payload.length);
-    bytes.set(payload, at + POLL_FRAME_HEADER_BYTES);
-    at += POLL_FRAME_HEADER_BYTES + payload.length;
+  for (const frame of frames) {
+    writeFrameHeader(view, at, frame);
+    at += POLL_FRAME_HEADER_BYTES;
+    const { payload } = frame;
+    if (payload.length < PIECE_BYTES_MIN) {
+      bytes.set(payload, at);
+      at += payload.length;
+      continue;
+    }
+    pieces.push(bytes.subarray(from, at), payload);
+    from = at;
   }
-  return bytes;
+  if (from < at) pieces.push(bytes.subarray(from, at));
+  return pieces;
 }
 
 /** Reads a batch; its payloads are parts of `bytes`. A text instead says what is wrong with it. */
@@ -61,7 +103,7 @@ export function parsePollBatch(bytes: Uint8Array): PollBatch | string {
   if (bytes.length < BATCH_HEADER_BYTES) return `a batch has at least ${BATCH_HEADER_BYTES} bytes`;
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   const start = view.getUint32(0);
-  if (start !== POLL_VERSION * 2 ** 24) return `the first four bytes of a batch are 1, 0, 0, 0`;
+  if (start !== VERSION_WORD) return `the first four bytes of a batch are 1, 0, 0, 0`;
   const seq = readNumber(view, 4);
   const ack = readNumber(view, 12);
   const credit = readNumber(view, 20);
@@ -103,6 +145,19 @@ function isClosePayload(view: DataView, at: number, length: number): boolean {
 
 function isPollOpcode(opcode: number): opcode is PollOpcode {
   return opcode <= OPCODES.binary || opcode === OPCODES.close;
+}
+
+function writeBatchHeader(view: DataView, { seq, ack, credit }: PollBatch): void {
+  // Memory that is used again may hold anything.
+  view.setUint32(0, VERSION_WORD);
+  writeNumber(view, 4, seq);
+  writeNumber(view, 12, ack);
+  writeNumber(view, 20, credit);
+}
+
+function writeFrameHeader(view: DataView, at: number, { opcode, isFinal, payload }: PollFrame) {
+  view.setUint8(at, isFinal ? opcode | FIN_BIT : opcode);
+  view.setUint32(at + 1, payload.length);
 }
 
 function writeNumber(view: DataView, at: number, value: number): void {

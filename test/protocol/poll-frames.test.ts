@@ -3,10 +3,12 @@ import { describe, expect, test } from 'vitest';
 import {
   BATCH_HEADER_BYTES,
   encodePollBatch,
+  encodePollBatchPieces,
   parsePollBatch,
   POLL_FRAME_PAYLOAD_BYTES_MAX,
   type PollBatch,
   type PollFrame,
+  writePollBatch,
 } from '../../src/protocol/poll-frames.ts';
 
 const HEADER = header({});
@@ -41,6 +43,45 @@ describe('encodePollBatch()', () => {
         expect(plain(parsed)).toEqual(plain(batch));
       }),
     );
+  });
+});
+
+describe('writePollBatch()', () => {
+  test('writes the same into memory that was used before, and says how much', () => {
+    fc.assert(
+      fc.property(batches, batch => {
+        const used = Buffer.alloc(1_048_576, 0xff);
+        const length = writePollBatch(batch, used);
+        expect(used.subarray(0, length).equals(encodePollBatch(batch))).toBe(true);
+      }),
+      { numRuns: 30 },
+    );
+  });
+});
+
+describe('encodePollBatchPieces()', () => {
+  test('gives the same bytes', () => {
+    fc.assert(
+      fc.property(batches, batch => {
+        expect(Buffer.concat(encodePollBatchPieces(batch)).equals(encodePollBatch(batch))).toBe(
+          true,
+        );
+      }),
+    );
+  });
+
+  test('copies short payloads and hands on long ones as they are', () => {
+    const long = Buffer.alloc(POLL_FRAME_PAYLOAD_BYTES_MAX, 'long');
+    const frames: readonly PollFrame[] = [
+      { opcode: 2, isFinal: true, payload: Buffer.from('short') },
+      { opcode: 2, isFinal: true, payload: long },
+      { opcode: 2, isFinal: true, payload: Buffer.from('short') },
+      { opcode: 2, isFinal: true, payload: long },
+    ];
+    const pieces = encodePollBatchPieces({ seq: 1, ack: 0, credit: 0, frames });
+    expect(pieces.map(piece => piece === long)).toEqual([false, true, false, true]);
+    const whole = encodePollBatch({ seq: 1, ack: 0, credit: 0, frames });
+    expect(Buffer.concat(pieces).equals(whole)).toBe(true);
   });
 });
 

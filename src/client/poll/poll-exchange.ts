@@ -9,7 +9,8 @@ export interface ExchangeRequest {
   readonly method: 'GET' | 'POST' | 'DELETE';
   readonly url: URL;
   readonly headers?: Readonly<Record<string, string>>;
-  readonly body?: Uint8Array;
+  /** In pieces, none of which may change any more. */
+  readonly body?: readonly Uint8Array[];
   /** How long the answer may take to begin, in milliseconds. */
   readonly answerTimeoutMs: number;
   /** Longest body of an answer, in bytes. */
@@ -76,13 +77,14 @@ class Exchange {
   }
 
   begin(): void {
-    const { doing, method, url, headers = {}, body, answerTimeoutMs, signal } = this.#asked;
+    const { doing, method, url, headers = {}, body = [], answerTimeoutMs, signal } = this.#asked;
     const keepsAlive = this.#asked.isOnce !== true;
     if (signal?.aborted === true) {
       this.#onAbort();
       return;
     }
-    const length = method === 'POST' ? { 'Content-Length': `${body?.length ?? 0}` } : {};
+    const bodyBytes = body.reduce((bytes, piece) => bytes + piece.length, 0);
+    const length = method === 'POST' ? { 'Content-Length': `${bodyBytes}` } : {};
     const sent = { ...headers, ...length };
     try {
       this.#routed = this.#deps.routes.open(url, {
@@ -106,7 +108,10 @@ class Exchange {
       if (refusal === undefined) this.#read(answer, routed);
       else this.#fail(refusal);
     });
-    routed.request.end(body);
+    // All of it in one system call, with the head.
+    routed.request.cork();
+    for (const piece of body) routed.request.write(piece);
+    routed.request.end();
   }
 
   #read(answer: IncomingMessage, routed: RoutedRequest): void {

@@ -155,12 +155,15 @@ export class PollRequests {
       if (!this.#isPostDue) continue;
       const { received: ack, credit } = this.#frames.incoming;
       const { acked } = outgoing;
-      const { bytes } = this.#frames.batch(acked + 1, this.#postBytesMax - BATCH_HEADER_BYTES);
+      const { pieces, isEmpty } = this.#frames.pieces(
+        acked + 1,
+        this.#postBytesMax - BATCH_HEADER_BYTES,
+      );
       const answer = await this.#ask({
         method: 'POST',
         url: this.#place.url,
         headers: { 'Content-Type': 'application/octet-stream' },
-        body: bytes,
+        body: pieces,
         answerTimeoutMs: POST_TIMEOUT_MS,
       });
       if (this.#isStopped) return;
@@ -180,9 +183,7 @@ export class PollRequests {
         }
         this.#postBytesMax = Math.max(POST_BYTES_MIN, Math.ceil(this.#postBytesMax / 2));
       }
-      const isForward =
-        meaning.type === 'progress' &&
-        (bytes.length === BATCH_HEADER_BYTES || outgoing.acked > acked);
+      const isForward = meaning.type === 'progress' && (isEmpty || outgoing.acked > acked);
       failures = isForward ? 0 : failures + 1;
       if (failures > 0 && this.#isTooLate()) return this.#lose(1006);
       if (failures > 0 && !isKeptConnectionClosed(answer, failures))

@@ -1,4 +1,8 @@
-import { encodePollBatch, type PollBatch } from '../../protocol/poll-frames.ts';
+import {
+  encodePollBatch,
+  encodePollBatchPieces,
+  type PollBatch,
+} from '../../protocol/poll-frames.ts';
 import { IncomingFrames } from '../../protocol/poll-incoming.ts';
 import { OutgoingFrames } from '../../protocol/poll-outgoing.ts';
 import type { PollProgress, PollQuestion } from '../../protocol/poll-session.ts';
@@ -52,9 +56,22 @@ export class SessionFrames {
 
   /** The frames from number `from` on that there is credit for, as a batch of at most `bytesMax` bytes of frames. */
   batch(from: number, bytesMax: number): { readonly bytes: Uint8Array; readonly next: number } {
+    const batch = this.#take(from, bytesMax);
+    return { bytes: encodePollBatch(batch), next: batch.seq + batch.frames.length };
+  }
+
+  /** The same batch in pieces, for requests, which need not have it in one. */
+  pieces(
+    from: number,
+    bytesMax: number,
+  ): { readonly pieces: readonly Uint8Array[]; readonly isEmpty: boolean } {
+    const batch = this.#take(from, bytesMax);
+    return { pieces: encodePollBatchPieces(batch), isEmpty: batch.frames.length === 0 };
+  }
+
+  #take(from: number, bytesMax: number): PollBatch {
     const { received: ack, credit } = this.incoming;
-    const { seq, frames } = this.outgoing.take(from, bytesMax);
-    return { bytes: encodePollBatch({ seq, ack, credit, frames }), next: seq + frames.length };
+    return { ack, credit, ...this.outgoing.take(from, bytesMax) };
   }
 
   /** The relay has seen this of us. */

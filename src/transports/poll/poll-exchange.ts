@@ -1,11 +1,13 @@
 import type { HttpResponse } from 'uWebSockets.js';
 import type { Clock } from '../../base/clock.ts';
 import { IdleTimer } from '../../base/idle-timer.ts';
+import { writePollBatch, type PollBatch } from '../../protocol/poll-frames.ts';
 import type { PollProgress } from '../../protocol/poll-session.ts';
 import { REFUSALS } from '../../protocol/refusals.ts';
 import type { Refused } from '../../relay/ports.ts';
 import type { Outbox } from '../outbox.ts';
 import { endWithoutBody } from '../refusal-response.ts';
+import { BodyBuffer } from './body-buffer.ts';
 import { POLL_BATCH_BYTES_MAX } from './poll-sessions.ts';
 
 export interface PollExchangeOptions {
@@ -19,6 +21,12 @@ export interface PollExchangeOptions {
 
 /** A body that brings less than this in its time is one that trickles. */
 const BODY_PROGRESS_BYTES = 16_384;
+
+/**
+ * Where batches are put together: what cannot go out at once uWebSockets.js copies, so that one place does for all, and
+ * nobody has to find a megabyte for each answer.
+ */
+const scratch = new Uint8Array(POLL_BATCH_BYTES_MAX);
 
 /** One request to a session, on its uWebSockets.js response. Answered once; when it is aborted, never. */
 export class PollExchange {
@@ -61,34 +69,32 @@ export class PollExchange {
 
   /** Gathers the body, within the route's handler; calls one of both, once, unless it is aborted. */
   readBody(on: {
+    /** As announced; infinite when it was not. */
+    readonly bytes: number;
     readonly whole: (body: Uint8Array) => void;
     readonly failed: (reason: 'batch-too-large' | 'body-stalled') => void;
   }): void {
-    let chunks: Buffer[] = [];
-    let bytes = 0;
+    const body = new BodyBuffer(on.bytes, POLL_BATCH_BYTES_MAX);
     let bytesAtTouch = 0;
     this.#response.onData((data, isLast) => {
       if (!isLast) this.#options.disarmTimeout(this.#response);
       else this.#hasUnreadBody = false;
       if (this.#isOver) return;
-      bytes += data.byteLength;
-      if (bytes > POLL_BATCH_BYTES_MAX) {
-        chunks = [];
+      if (body.length + data.byteLength > POLL_BATCH_BYTES_MAX) {
+        body.drop();
         this.#stalled?.stop();
         on.failed('batch-too-large');
         return;
       }
-      if (bytes - bytesAtTouch >= BODY_PROGRESS_BYTES) {
-        bytesAtTouch = bytes;
+      // Lent for the call only.
+      body.push(data);
+      if (body.length - bytesAtTouch >= BODY_PROGRESS_BYTES) {
+        bytesAtTouch = body.length;
         this.#stalled?.touch();
       }
-      // Lent for the call only.
-      chunks.push(Buffer.from(new Uint8Array(data)));
       if (!isLast) return;
       this.#stalled?.stop();
-      const [only] = chunks;
-      const body = chunks.length === 1 && only !== undefined ? only : Buffer.concat(chunks);
-      this.later(() => on.whole(body));
+      this.later(() => on.whole(body.bytes));
     });
     // Most bodies come together with their heads. For the others uWebSockets.js has armed its timer
     // when the route's handler returned.
@@ -101,10 +107,15 @@ export class PollExchange {
     });
   }
 
-  batch(bytes: Uint8Array): void {
-    this.#answer(() =>
-      this.#head('200 OK', 'application/octet-stream').end(bytes, this.#hasUnreadBody),
-    );
+  /** At most `POLL_BATCH_BYTES_MAX` long. */
+  batch(batch: PollBatch): void {
+    this.#answer(() => {
+      const length = writePollBatch(batch, scratch);
+      this.#head('200 OK', 'application/octet-stream').end(
+        scratch.subarray(0, length),
+        this.#hasUnreadBody,
+      );
+    });
   }
 
   json(text: string): void {

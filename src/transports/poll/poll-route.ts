@@ -1,5 +1,5 @@
 import type { HttpResponse } from 'uWebSockets.js';
-import { BATCH_HEADER_BYTES, encodePollBatch, parsePollBatch } from '../../protocol/poll-frames.ts';
+import { BATCH_HEADER_BYTES, parsePollBatch } from '../../protocol/poll-frames.ts';
 import {
   formatPollProgress,
   isPollSessionId,
@@ -89,7 +89,7 @@ function poll(
   exchange.later(() => {
     exchange.onAborted = about.door.poll(about.id, { ...question, bytesMax }, answer => {
       if ('reason' in answer) refuse(answer);
-      else exchange.batch(encodePollBatch(answer));
+      else exchange.batch(answer);
     });
   });
 }
@@ -120,7 +120,7 @@ function post(
     });
   };
   if (bodyLength === 0) take(new Uint8Array(0));
-  else exchange.readBody({ whole: take, failed: reason => refuse({ reason }) });
+  else exchange.readBody({ bytes: bodyLength, whole: take, failed: reason => refuse({ reason }) });
 }
 
 /** The session that a path names; undefined: the path is none of a session. */
