@@ -23,12 +23,14 @@ const TOKEN_FORM = /^hwt_[A-Za-z0-9_-]{43}$/;
 /** Of the hash, as the record's id: 132 bits, so that a token is found by what it is. */
 const ID_CHARS = 22;
 const INDEX = 'tokens';
+const USER_PREFIX = 'user:';
+const BOOTSTRAP: Principal = { name: 'token:bootstrap', isAdmin: true };
 const DAY_SECONDS = 24 * 3600;
 
 export const newTokenSchema = v.strictObject({
   name: nameSchema,
   /** Undefined: the token stands for itself and is given roles of its own. */
-  user: v.optional(v.pipe(principalSchema, v.startsWith('user:'))),
+  user: v.optional(v.pipe(principalSchema, v.startsWith(USER_PREFIX))),
   isAdmin: v.optional(v.boolean(), false),
   expiresInSeconds: v.optional(
     v.pipe(v.number(), v.safeInteger(), v.minValue(60), v.maxValue(5 * 365 * DAY_SECONDS)),
@@ -58,7 +60,7 @@ export class ApiTokens {
   async authenticate(text: string): Promise<Principal> {
     const sha256 = sha256Of(text);
     if (this.#bootstrapSha256 !== undefined && isEqual(sha256, this.#bootstrapSha256)) {
-      return { name: 'token:bootstrap', isAdmin: true };
+      return BOOTSTRAP;
     }
     if (!TOKEN_FORM.test(text)) throw new Problem('TokenInvalid');
     const token = await this.#repository.get(TOKEN, sha256.slice(0, ID_CHARS));
@@ -69,10 +71,23 @@ export class ApiTokens {
     if (expiresAtMs !== undefined && expiresAtMs <= this.#clock.wallMs()) {
       throw new Problem('TokenInvalid');
     }
-    if (!principal.startsWith('user:')) return { name: principal, isAdmin };
-    const user = await this.#repository.get(USER, principal.slice('user:'.length));
-    if (user === undefined || user.value.isDisabled) throw new Problem('TokenInvalid');
-    return { name: principal, isAdmin: user.value.isAdmin };
+    if (!principal.startsWith(USER_PREFIX)) return { name: principal, isAdmin };
+    const user = await this.find(principal);
+    if (user === undefined) throw new Problem('TokenInvalid');
+    return user;
+  }
+
+  /** What a principal may that did not ask itself; undefined when there is none (any more) of this name. */
+  async find(name: string): Promise<Principal | undefined> {
+    if (name === BOOTSTRAP.name) return this.#bootstrapSha256 === undefined ? undefined : BOOTSTRAP;
+    const id = name.slice(name.indexOf(':') + 1);
+    if (name.startsWith(USER_PREFIX)) {
+      const user = await this.#repository.get(USER, id);
+      if (user === undefined || user.value.isDisabled) return undefined;
+      return { name, isAdmin: user.value.isAdmin };
+    }
+    const token = await this.#repository.get(TOKEN, id);
+    return token?.value.principal === name ? { name, isAdmin: token.value.isAdmin } : undefined;
   }
 
   /** Makes a token; its text is told this once. Users make their own, administrators all. */
@@ -84,7 +99,7 @@ export class ApiTokens {
     if (!caller.isAdmin && user !== caller.name) {
       throw new Problem('AccessDenied', 'only administrators make tokens of others');
     }
-    if (user !== undefined && (await this.#repository.get(USER, user.slice(5))) === undefined) {
+    if (user !== undefined && (await this.find(user)) === undefined) {
       throw new Problem('NotFound', 'make the user first');
     }
     const text = newTokenText();
