@@ -38,6 +38,7 @@ export async function couple(
     if (!wasReset(socket)) return;
     broken ??= new Error('the connection was reset');
     stream.destroy();
+    socket.destroy();
   });
   socket.pipe(stream).pipe(socket);
   await Promise.all(closed);

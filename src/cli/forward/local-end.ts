@@ -1,6 +1,7 @@
 import { chmodSync, rmSync } from 'node:fs';
 import { connect, createServer, type Server, type Socket } from 'node:net';
 import type { HybridConnectionClient } from '../../client/hybrid-connection-client.ts';
+import { RelayError } from '../../client/relay-error.ts';
 import { CommandError, messageOf } from '../command-error.ts';
 import { breakSocket } from './couple.ts';
 import { formatSocketAddress, type SocketAddress } from './socket-address.ts';
@@ -27,21 +28,23 @@ export interface LocalEnd {
 /** Listens. Throws `CommandError` when the address is not to be had. */
 export async function openLocalEnd(options: LocalEndOptions): Promise<LocalEnd> {
   const { at, client, streams, onFailure, onFull } = options;
-  const stopping = new AbortController();
+  const opening = new Set<AbortController>();
   const take = (socket: Socket): void => {
     if (streams.isFull) {
       breakSocket(socket);
       onFull();
       return;
     }
-    const gone = new AbortController();
-    socket.once('close', () => gone.abort());
-    const signal = AbortSignal.any([gone.signal, stopping.signal]);
+    const giveUp = new AbortController();
+    opening.add(giveUp);
+    socket.once('close', () => giveUp.abort());
     streams
-      .run(socket, () => client.connect({ signal }))
+      .run(socket, () =>
+        client.connect({ signal: giveUp.signal }).finally(() => opening.delete(giveUp)),
+      )
       .catch((error: unknown) => {
-        // Whoever hung up knows it.
-        if (!signal.aborted) onFailure(error);
+        // Whoever hung up here knows it.
+        if (error instanceof RelayError && error.code !== 'Aborted') onFailure(error);
       });
   };
   // Nothing is read before there is somewhere to put it.
@@ -63,7 +66,7 @@ export async function openLocalEnd(options: LocalEndOptions): Promise<LocalEnd> 
         : at,
     close: () => {
       server.close();
-      stopping.abort();
+      for (const giveUp of opening) giveUp.abort();
     },
   };
 }
