@@ -74,6 +74,9 @@ function resumption(options: PollSocketOptions, request: RelayRequest): Resumpti
   return { id, door: found.door, question };
 }
 
+/** However wide the window is: a client keeps what is not acknowledged, and has limits of its own. */
+const ACK_BYTES_MAX = 131_072;
+
 /** One WebSocket that a session goes over. */
 class PollSocket implements UpgradedSocket {
   readonly #options: PollSocketOptions;
@@ -86,7 +89,7 @@ class PollSocket implements UpgradedSocket {
     this.#request = request;
     this.#pump = new PollPump({
       ...resumed,
-      ackBytesMax: options.sessions.limits.windowBytes / 4,
+      ackBytesMax: Math.min(options.sessions.limits.windowBytes / 4, ACK_BYTES_MAX),
       sink: {
         send: batch => this.#send(batch),
         refused: refusal => this.#refuse(refusal),
