@@ -40,14 +40,16 @@ export async function readAccount(
   const count = /<ListenerCount>(\d+)</.exec(described.body)?.[1];
   const listenerCount = count === undefined ? undefined : Number(count);
   const isDescribed = described.status === 200 && described.body.includes('HybridConnectionDesc');
-  const manage = described.status === 200;
+  // Existence is looked at after the right.
+  const manage = described.status === 200 || isUnknown(described);
   const sending = sendingOf(sent);
-  const isEmptyFeed = manage && !isDescribed;
+  // For a name that is none Azure has an empty feed.
+  const isNone = isUnknown(described) || (manage && described.body.includes('<feed'));
   return {
     tokenFault: tokenFaultOf(described) ?? tokenFaultOf(sent),
     manage,
     send: manage ? true : sending.send,
-    exists: isDescribed ? true : isEmptyFeed || isUnknown(described) ? false : sending.exists,
+    exists: isDescribed ? true : isNone ? false : sending.exists,
     hasListener: listenerCount === undefined ? sending.hasListener : listenerCount > 0,
     listenerCount,
   };

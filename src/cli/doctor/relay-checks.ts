@@ -64,9 +64,7 @@ export async function checkWebSocket(patient: Patient): Promise<Finding> {
         'a handshake passes, but what follows is kept back by something on the way',
       );
     }
-    return ok(
-      'handshakes reach the relay; whether frames do was not tried, for want of a token that may listen',
-    );
+    return ok(`handshakes reach the relay; whether frames do was not tried: ${NEEDS_LISTEN}`);
   }
   return instead(patient, obstacle);
 }
@@ -96,6 +94,8 @@ async function handshakeObstacle(patient: Patient): Promise<string | undefined> 
   return refused.trackingId === undefined ? wordsOf(refused) : undefined;
 }
 
+const NEEDS_LISTEN = 'that takes the right Listen on a hybrid connection that exists';
+
 /** A session that no relay gave out: the answer tells whether there are such things. */
 const NO_SESSION = `/$poll/${'0'.repeat(64)}?turn=1&ack=0&credit=0`;
 
@@ -118,7 +118,7 @@ export async function checkPoll(patient: Patient): Promise<Finding> {
       'something on the way keeps requests back',
     );
   }
-  return ok('the relay answers; no session was opened, for want of a token that may listen');
+  return ok(`the relay answers; no session was opened: ${NEEDS_LISTEN}`);
 }
 
 export function durationText(ms: number): string {
