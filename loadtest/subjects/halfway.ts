@@ -56,6 +56,12 @@ export class Halfway implements Subject {
     return `/$hc/${hybridConnection}?sb-hc-action=listen&sb-hc-token=${token}`;
   }
 
+  /** For the client library, with all rights; `sb:` means no TLS on loopback. */
+  connectionString(hybridConnection: string): string {
+    const key = `SharedAccessKeyName=${KEY_NAME};SharedAccessKey=${KEY}`;
+    return `Endpoint=sb://127.0.0.1:${this.port}/;${key};EntityPath=${hybridConnection}`;
+  }
+
   /** Opens a control channel and calls `onMessage` for whatever comes on it. */
   async listen(
     hybridConnection: string,
