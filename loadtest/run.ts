@@ -5,15 +5,17 @@ import { atRest } from './scenarios/at-rest.ts';
 import { churn } from './scenarios/churn.ts';
 import { crossNode } from './scenarios/cross-node.ts';
 import { flood } from './scenarios/flood.ts';
+import { forward } from './scenarios/forward.ts';
 import { http } from './scenarios/http.ts';
 import { idle } from './scenarios/idle.ts';
 import { messages } from './scenarios/messages.ts';
+import { poll } from './scenarios/poll.ts';
 import { storm } from './scenarios/storm.ts';
 import { stream } from './scenarios/stream.ts';
 import { pinSelf, ROOT } from './support/process.ts';
 import type { Scenario, ScenarioOptions } from './support/scenario.ts';
 import { formatResult } from './support/table.ts';
-import type { SubjectName } from './subjects/subject.ts';
+import type { ParticipantName } from './subjects/subject.ts';
 
 const SCENARIOS: readonly Scenario[] = [
   messages,
@@ -25,13 +27,16 @@ const SCENARIOS: readonly Scenario[] = [
   crossNode,
   storm,
   atRest,
+  forward,
+  poll,
 ];
-const SUBJECTS: readonly SubjectName[] = [
+const SUBJECTS: readonly ParticipantName[] = [
   'halfway',
   'uws-echo',
   'haproxy',
   'haproxy-tcp',
   'ws-relay',
+  'socket.io',
 ];
 
 const { values, positionals } = parseArgs({

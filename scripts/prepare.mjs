@@ -20,6 +20,7 @@ const TEST_PROGRAMS = {
   python3: 'python3',
   haproxy: 'haproxy',
   nginx: 'nginx-light',
+  tinyproxy: 'tinyproxy-bin',
   'redis-server': 'redis-server',
   openssl: 'openssl',
   curl: 'curl',

@@ -10,10 +10,14 @@ import { DIRECTORY_TIMES } from './cluster/limits.ts';
 import { MemberDirectory } from './cluster/member-directory.ts';
 import type { MeshCredentials } from './cluster/mesh-credentials.ts';
 import { ClusterError, openCluster, type OpenCluster } from './cluster/open-cluster.ts';
+import { Rebalancer } from './cluster/rebalancer.ts';
 import { openRedisDirectory } from './cluster/redis-directory.ts';
 import { openRedis, type RedisClient } from './redis/client.ts';
 import { parseRedisUrl, type RedisTarget } from './redis/redis-url.ts';
+import type { NamespaceTable } from './relay/namespaces.ts';
 import type { Meter, Randomness } from './relay/ports.ts';
+import type { Relay } from './relay/relay.ts';
+import { listenersByNode } from './server-status.ts';
 import { RedisStore } from './store/redis-store.ts';
 import type { RelayStore } from './store/relay-store.ts';
 import type { OpenDataPlane } from './transports/data-plane.ts';
@@ -42,6 +46,7 @@ export async function joinCluster(
       {
         nodeId: config.nodeId,
         listenersMax: config.listenersMax,
+        pollHoldMs: config.pollHoldMs,
         mesh: {
           host: config.meshHost,
           port: config.meshPort,
@@ -81,6 +86,27 @@ export async function joinCluster(
     if (error instanceof ClusterError) throw new StartError(error.message, { cause: error });
     throw error;
   }
+}
+
+/** Keeps this node's share of the cluster's listeners fair; what is returned ends that. */
+export function startRebalancing(
+  config: Config,
+  { directory, mesh }: OpenCluster,
+  parts: Pick<ClusterParts, 'clock' | 'random' | 'log' | 'meter'> & {
+    readonly relay: Relay;
+    readonly namespaces: NamespaceTable;
+  },
+): () => void {
+  const { namespaces, ...others } = parts;
+  const rebalancer = new Rebalancer({
+    ...others,
+    directory,
+    isOn: config.rebalance === 'on',
+    isLinked: node => mesh.isUp(node),
+    listenersByNode: () => listenersByNode(directory, namespaces),
+    intervalMs: config.rebalanceIntervalMs,
+  });
+  return () => rebalancer.stop();
 }
 
 /** How long a start waits for Redis before it goes on without. */

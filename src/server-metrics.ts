@@ -11,6 +11,8 @@ import type { Relay } from './relay/relay.ts';
 import type { OpenDataPlane } from './transports/data-plane.ts';
 import type { Readiness } from './transports/health.ts';
 import { TRANSPORT_METRICS } from './transports/metrics.ts';
+import { POLL_METRICS, SESSION_ROLES } from './transports/poll/poll-metrics.ts';
+import type { PollSessions } from './transports/poll/poll-sessions.ts';
 import type { TlsTerminator } from './transports/tls-terminator.ts';
 import { UWS_VERSION, VERSION } from './version.ts';
 
@@ -20,6 +22,7 @@ export interface MetricSources {
   readonly hops: Hops;
   readonly namespaces: NamespaceTable;
   readonly relay: Relay;
+  readonly sessions: PollSessions;
   readonly dataPlane: OpenDataPlane;
   readonly tls: () => TlsTerminator | undefined;
   readonly readiness: () => Readiness;
@@ -69,6 +72,7 @@ export function serverMetrics(entityLabelsMax: number): ServerMetrics {
     [
       RELAY_METRICS,
       TRANSPORT_METRICS,
+      POLL_METRICS,
       SERVER_METRICS,
       DIRECTORY_METRICS,
       MESH_METRICS,
@@ -101,6 +105,7 @@ export function serverMetrics(entityLabelsMax: number): ServerMetrics {
       metrics.onCollect(() => {
         collectEntities(sources);
         collectProcess(sources);
+        collectPolls(metrics, sources.sessions);
         if (sources.cluster !== undefined) collectCluster(metrics, sources.cluster, sources.hops);
       }),
     read: async () => ({ text: await metrics.text(), contentType: metrics.contentType }),
@@ -146,6 +151,7 @@ export function serverMetrics(entityLabelsMax: number): ServerMetrics {
   function collectProcess({ relay, dataPlane, tls, readiness }: MetricSources): void {
     metrics.gauge('halfway_ready').set(readiness().ready ? 1 : 0);
     metrics.gauge('halfway_waiting_senders').set(relay.waitingSenders);
+    metrics.gauge('halfway_held_senders').set(relay.heldSenders);
     metrics.gauge('halfway_data_plane_native').set(dataPlane.degraded === undefined ? 1 : 0);
     const stats = dataPlane.stats();
     metrics
@@ -161,6 +167,27 @@ export function serverMetrics(entityLabelsMax: number): ServerMetrics {
     failures.setTotal(terminator?.stats.relayFailures ?? 0, { cause: 'relay' });
     failures.setTotal(terminator?.stats.stalled ?? 0, { cause: 'stalled' });
   }
+}
+
+/** Copies what long-poll sessions count in plain fields. */
+function collectPolls(metrics: Metrics, sessions: PollSessions): void {
+  const { counters } = sessions;
+  const total = (name: string, value: number, labels = {}): void =>
+    metrics.counter(name).setTotal(value, labels);
+  for (const role of SESSION_ROLES) {
+    metrics.gauge('halfway_poll_sessions').set(sessions.count(role), { role });
+    total('halfway_poll_sessions_opened_total', counters.opened[role], { role });
+  }
+  for (const [reason, count] of Object.entries(counters.ended)) {
+    total('halfway_poll_sessions_ended_total', count, { reason });
+  }
+  total('halfway_poll_polls_total', counters.polls);
+  total('halfway_poll_posts_total', counters.posts);
+  total('halfway_poll_resumed_total', counters.resumed);
+  total('halfway_poll_replayed_frames_total', counters.replayedFrames);
+  total('halfway_poll_replayed_bytes_total', counters.replayedBytes);
+  metrics.gauge('halfway_poll_held_polls').set(sessions.heldPolls);
+  metrics.gauge('halfway_poll_queued_bytes').set(sessions.queuedBytes);
 }
 
 /** Copies what directory and mesh count in plain fields. */
@@ -195,6 +222,11 @@ function collectCluster(
   }
   total('halfway_cluster_rows_repaired_total', stats.rowsRepaired);
   total('halfway_cluster_rows_ignored_total', stats.rowsIgnored);
+  gauge('halfway_cluster_listeners_announced', stats.announcedRows);
+  for (const [reason, count] of Object.entries(stats.announcementsRefused)) {
+    total('halfway_cluster_announcements_refused_total', count, { reason });
+  }
+  total('halfway_cluster_announcements_untold_total', stats.announcementsUntold);
   total('halfway_redis_commands_total', stats.commands);
   total('halfway_redis_command_failures_total', stats.commandFailures);
 

@@ -67,7 +67,8 @@ function nodeStatus(
   };
 }
 
-function listenersByNode(
+/** How many listeners each node has, as the directory knows; nodes without any are left out. */
+export function listenersByNode(
   directory: OpenCluster['directory'],
   namespaces: NamespaceTable,
 ): ReadonlyMap<string, number> {

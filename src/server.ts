@@ -7,13 +7,14 @@ import { StartError } from './config/errors.ts';
 import type { Config } from './config/options.ts';
 import type { Coordinator } from './cluster/coordinator.ts';
 import { Hops } from './cluster/hops.ts';
-import { joinCluster, openClusterStore, untilLinked } from './server-cluster.ts';
+import { joinCluster, openClusterStore, startRebalancing, untilLinked } from './server-cluster.ts';
 import { drainAnswer } from './management/drain-request.ts';
 import type { ApiAnswer } from './management/api-answers.ts';
 import type { ApiRequest } from './management/api-request.ts';
 import type { MetricSnapshot } from './observability/metrics.ts';
 import { openManagement } from './server-management.ts';
 import { serverMetrics } from './server-metrics.ts';
+import { openPollSessions, pollRoutes } from './server-polls.ts';
 import { clusterStatus, statusRows } from './server-status.ts';
 import type { RelayStore } from './store/relay-store.ts';
 import { RelayEvents } from './relay/events.ts';
@@ -21,6 +22,7 @@ import { NamespaceTable } from './relay/namespaces.ts';
 import { Relay } from './relay/relay.ts';
 import { openAdminPort } from './transports/admin-port.ts';
 import { openDataPlane } from './transports/data-plane.ts';
+import type { HandshakeOptions } from './transports/handshake.ts';
 import { Outbox } from './transports/outbox.ts';
 import {
   openPublicPort,
@@ -170,7 +172,28 @@ export async function startServer(config: Config, deps: ServerDeps): Promise<Run
       terminated: (proxied: ArrayBuffer) => terminator?.lookup(proxied),
     },
   };
+  const dialElsewhere: HandshakeOptions['dialElsewhere'] = (request, action) =>
+    cluster?.node.dialElsewhere(request, action);
+  const reportBug = (bug: unknown): void => log.error({ err: bug }, 'bug');
+  const sessions = openPollSessions(config, {
+    clock,
+    outbox,
+    secretHex: () => random.secretHex(),
+    nodeTag: cluster?.node.nodeTag ?? '',
+  });
+  cluster?.polls.serve(sessions);
+  const poll = pollRoutes(config, {
+    relay,
+    clock,
+    outbox,
+    sessions,
+    elsewhere: cluster?.polls,
+    dialElsewhere,
+    reportBug,
+    disarmTimeout: dataPlane.disarmTimeout,
+  });
   const routes: PublicRoutes = {
+    pollSocket: { ...poll, incoming, keepAliveMs: config.keepAliveMs },
     webSocket: {
       relay,
       outbox,
@@ -179,10 +202,11 @@ export async function startServer(config: Config, deps: ServerDeps): Promise<Run
       controlMessageBytesMax: config.controlMessageBytesMax,
       wholeMessageBytesMax: dataPlane.wholeMessageBytesMax,
       keepAliveMs: config.keepAliveMs,
-      dialElsewhere: (request, action) => cluster?.node.dialElsewhere(request, action),
-      reportBug: bug => log.error({ err: bug }, 'bug'),
+      dialElsewhere,
+      reportBug,
       prepare: dataPlane.prepare,
       channelSocket: dataPlane.channelSocket,
+      gathering: dataPlane.gathering,
     },
     http: {
       relay,
@@ -194,6 +218,7 @@ export async function startServer(config: Config, deps: ServerDeps): Promise<Run
       disarmTimeout: dataPlane.disarmTimeout,
       reserved: (segment, response, isHead) =>
         answerHealth(segment.slice(1), response, readiness, isHead),
+      poll,
     },
   };
 
@@ -222,6 +247,7 @@ export async function startServer(config: Config, deps: ServerDeps): Promise<Run
     hops,
     namespaces,
     relay,
+    sessions,
     dataPlane,
     tls: () => terminator,
     readiness,
@@ -258,11 +284,18 @@ export async function startServer(config: Config, deps: ServerDeps): Promise<Run
     throw adminPortTaken(config);
   }
 
+  const stopRebalancing =
+    cluster === undefined
+      ? undefined
+      : startRebalancing(config, cluster, { clock, random, log, meter, relay, namespaces });
+
   let isStopped = false;
   const stop = async (): Promise<void> => {
     if (isStopped) return;
     isStopped = true;
+    stopRebalancing?.();
     await cluster?.close();
+    sessions.close();
     publicPort.close();
     adminPort.close();
     management.close();
@@ -283,7 +316,7 @@ export async function startServer(config: Config, deps: ServerDeps): Promise<Run
     async drain({ closePort = false } = {}) {
       if (drainPhase !== 'no') return;
       drainPhase = 'announced';
-      if (closePort) publicPort.stopListening();
+      if (closePort || config.drainPort === 'closed') publicPort.stopListening();
       if (cluster !== undefined) await cluster.directory.setState('draining');
       // Work still comes in until the balancer has noticed; refusing it now would only fail it.
       await wait(config.drainDelayMs);
@@ -297,7 +330,9 @@ export async function startServer(config: Config, deps: ServerDeps): Promise<Run
       relay.closePairs(1001, SHUTTING_DOWN);
       hops.closeAll(1001, SHUTTING_DOWN);
       const closedMs = clock.nowMs() + CLOSE_TIME_MS;
-      while (!isEmpty() && clock.nowMs() < closedMs) await wait(DRAIN_CHECK_MS);
+      while ((!isEmpty() || sessions.closingCount > 0) && clock.nowMs() < closedMs) {
+        await wait(DRAIN_CHECK_MS);
+      }
       // What is left of answers leaves with the next turns of the loop.
       await wait(DRAIN_CHECK_MS);
       await stop();

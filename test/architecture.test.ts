@@ -19,13 +19,19 @@ const MAY_IMPORT: Record<string, string> = {
     'node:net node:tls node:crypto node:fs node:os node:path node:url',
   config: 'base protocol valibot yaml ipaddr.js node:fs node:path',
   observability: 'base pino pino-pretty prom-client',
-  client: 'base protocol auth ws',
+  client:
+    'base protocol auth https-proxy-agent http-proxy-agent proxy-from-env node:http node:https ' +
+    'node:crypto node:stream node:stream/promises node:net node:tls node:events node:url',
+  crypto: 'node:crypto',
+  jobs: 'base valibot',
+  dispatch: 'base protocol auth store jobs crypto node:crypto valibot',
   workers:
     'base cluster store config management observability transports version.ts ' +
     'node:child_process node:net',
   cli:
     'base protocol auth config client workers server.ts server-parent.ts server-worker.ts ' +
-    'commander ws node:http node:https node:fs node:stream node:tls node:process ' +
+    'commander node:http node:https node:fs node:net node:dns/promises node:stream node:tls ' +
+    'node:process ' +
     'node:stream/promises node:crypto node:path node:url node:os node:buffer',
 };
 

@@ -10,8 +10,8 @@ import type { RunningProcess } from '../support/process.ts';
 import { separateAnsweringId } from './subject.ts';
 import type { Subject } from './subject.ts';
 
-const KEY_NAME = 'loadtest';
-const KEY = 'loadtest-key';
+export const KEY_NAME = 'loadtest';
+export const KEY = 'loadtest-key';
 const HOST = 'localhost';
 const TOKEN_LIFE_SEC = 3_600;
 /** Hybrid connections of the configuration: `hc0`, `hc1`, …; each takes 25 listeners at most. */
@@ -54,6 +54,12 @@ export class Halfway implements Subject {
       }),
     );
     return `/$hc/${hybridConnection}?sb-hc-action=listen&sb-hc-token=${token}`;
+  }
+
+  /** For the client library, with all rights; `sb:` means no TLS on loopback. */
+  connectionString(hybridConnection: string): string {
+    const key = `SharedAccessKeyName=${KEY_NAME};SharedAccessKey=${KEY}`;
+    return `Endpoint=sb://127.0.0.1:${this.port}/;${key};EntityPath=${hybridConnection}`;
   }
 
   /** Opens a control channel and calls `onMessage` for whatever comes on it. */

@@ -18,6 +18,9 @@ export interface Subject extends AsyncDisposable {
 
 export type SubjectName = 'halfway' | 'uws-echo' | 'haproxy' | 'haproxy-tcp' | 'ws-relay';
 
+/** Also what takes part in scenarios that lay no pairs by the generator. */
+export type ParticipantName = SubjectName | 'socket.io';
+
 /** Opens pairs under the origin ids from `first` to `first + count - 1`. */
 export async function connectPairs(
   subject: Pick<Subject, 'dialPair' | 'answeringId'>,

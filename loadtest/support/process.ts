@@ -42,16 +42,17 @@ export function pinnedCommand(command: readonly string[], core: Core): [string, 
 }
 
 /**
- * Starts a program and waits for the line of its standard output in which `ready` finds something.
+ * Starts a program and waits for the line of its standard output (or error) in which `ready` finds something.
  * Rejects with what the program said on standard error when it ends before that.
  */
 export async function startProcess<Found>(options: {
   readonly name: string;
   readonly command: readonly string[];
   readonly core: Core;
+  readonly readyOn?: 'stdout' | 'stderr';
   readonly ready: (line: string) => Found | undefined;
 }): Promise<RunningProcess & { readonly found: Found }> {
-  const { name, command, core, ready } = options;
+  const { name, command, core, ready, readyOn = 'stdout' } = options;
   const [program, args] = pinnedCommand(command, core);
   const child = spawn(program, args, { cwd: ROOT, stdio: ['ignore', 'pipe', 'pipe'] });
   let complaint = '';
@@ -63,7 +64,7 @@ export async function startProcess<Found>(options: {
     child.once('exit', code =>
       reject(new Error(`Cannot start ${name}: it ended with ${String(code)}. ${complaint.trim()}`)),
     );
-    createInterface(child.stdout).on('line', line => {
+    createInterface(child[readyOn]).on('line', line => {
       const value = ready(line);
       if (value !== undefined) resolve(value);
     });

@@ -1,10 +1,10 @@
-import type { SubjectName } from '../subjects/subject.ts';
+import type { ParticipantName } from '../subjects/subject.ts';
 
 export interface ScenarioOptions {
   /** One short round: shows that everything works, not how fast. */
   readonly isQuick: boolean;
   /** Leaves out other subjects; all when undefined. */
-  readonly only: ReadonlySet<SubjectName> | undefined;
+  readonly only: ReadonlySet<ParticipantName> | undefined;
   /** Says what is going on; nothing of it is a result. */
   readonly progress: (text: string) => void;
 }
@@ -29,6 +29,6 @@ export interface Scenario {
 }
 
 /** Whether a subject takes part in this run. */
-export function takesPart(options: ScenarioOptions, name: SubjectName): boolean {
+export function takesPart(options: ScenarioOptions, name: ParticipantName): boolean {
   return options.only === undefined || options.only.has(name);
 }

@@ -380,6 +380,14 @@ void open_door(Info info) {
 /** (number) */
 void close_door(Info info) { host->close_door(static_cast<uint32_t>(size_at(info, 0))); }
 
+/** (response) → what `releaseGathered` takes; -1: nothing is gathered */
+void gather(Info info) { info.GetReturnValue().Set(Plane::instance().gather(socket_at(info, 0))); }
+
+/** (what `gather` returned) */
+void release_gathered(Info info) {
+  if (info[0]->IsInt32()) Plane::release_gathered(info[0].As<v8::Int32>()->Value());
+}
+
 void splice(Info info) {
   Plane &plane = Plane::instance();
   if (!info[2]->IsFloat64Array() || info[2].As<Float64Array>()->Length() < 4 || !info[3]->IsFunction()) {
@@ -537,6 +545,8 @@ NODE_MODULE_INIT(/* exports, module, context */) {
   NODE_SET_METHOD(exports, "handOver", halfway::hand_over);
   NODE_SET_METHOD(exports, "openDoor", halfway::open_door);
   NODE_SET_METHOD(exports, "closeDoor", halfway::close_door);
+  NODE_SET_METHOD(exports, "gather", halfway::gather);
+  NODE_SET_METHOD(exports, "releaseGathered", halfway::release_gathered);
   NODE_SET_METHOD(exports, "splice", halfway::splice);
   NODE_SET_METHOD(exports, "deliver", halfway::deliver);
   NODE_SET_METHOD(exports, "pause", halfway::pause);

@@ -671,6 +671,17 @@ Leg *Plane::add_own(int fd, const char *held, size_t length) {
   return leg;
 }
 
+int Plane::gather(us_socket_t *socket) const {
+  if (socket == nullptr || us.socket_is_closed(0, socket) != 0) return -1;
+  const int fd = us.poll_fd(poll_of(socket)), on = 1;
+  return setsockopt(fd, IPPROTO_TCP, TCP_CORK, &on, sizeof on) == 0 ? fd : -1;
+}
+
+void Plane::release_gathered(int fd) {
+  const int off = 0;
+  setsockopt(fd, IPPROTO_TCP, TCP_CORK, &off, sizeof off);
+}
+
 us_socket_context_t *Plane::own_context() {
   if (ownContext_ != nullptr) return ownContext_;
   ownContext_ = us.create_context(0, loop_, 0, ContextOptions{});

@@ -181,6 +181,13 @@ public:
   int hand_over(Leg &leg, const char *name, size_t nameLength, const char *record, size_t recordLength);
   /** The other side of it: a parked leg on `fd`, which is closed when there is no room. The client's frames are masked. */
   Leg *take_over(int fd, const char *held, size_t length, uint64_t messageBytesMax);
+  /**
+   * From here on the kernel keeps what is written to this socket, until `release_gathered` is called with what this
+   * returns: -1 when it is closed, or no TCP, and nothing is kept.
+   */
+  int gather(us_socket_t *socket) const;
+  /** By descriptor, because an upgrade moves the socket. Does no harm should it be closed by then, and used anew. */
+  static void release_gathered(int fd);
   /** Null when the handle is stale. */
   Leg *find(double handle) const;
   double handle_of(const Leg &leg) const;

@@ -1,19 +1,19 @@
+import type { FrameChannel } from '../client/frame-channel.ts';
+import { HybridConnectionClient } from '../client/hybrid-connection-client.ts';
 import { CLOSE_CODE_NONE, OPCODES } from '../protocol/frames.ts';
 import { CommandError, EXIT, usageError, type ExitCode } from './command-error.ts';
-import { pathFor, relayConnection, type ConnectionOptions } from './connection.ts';
+import { relayConnection, senderPlace, type ConnectionOptions } from './connection.ts';
 import type { CommandContext } from './context.ts';
 import { splitHeader } from './header-option.ts';
 import { adviceOn } from './refusal-advice.ts';
-import { dial, type FrameSocket } from './relay-client/frame-socket.ts';
+import { clientOptions, withUsageErrors, type RouteOptions } from './route-options.ts';
 
-export interface ConnectOptions extends ConnectionOptions {
+export interface ConnectOptions extends ConnectionOptions, RouteOptions {
   readonly text?: boolean;
   readonly protocol?: readonly string[];
   readonly header?: readonly string[];
   readonly quiet?: boolean;
 }
-
-const TOKEN_TTL_MS = 600_000;
 
 /** `halfway connect`: standard input and output over a WebSocket; the exit code says how it closed. */
 export async function runConnect(
@@ -25,25 +25,18 @@ export async function runConnect(
     throw usageError('Cannot read the connection string from standard input: it is what is sent');
   }
   const connection = await relayConnection(options, context);
-  const [path = '', query] = pathFor(pathArgument, connection).split(/\?(.*)/s);
-  const expiresAtSec = Math.floor((context.clock.wallMs() + TOKEN_TTL_MS) / 1_000);
-  const token = connection.tokenFor(connection.audienceFor(path), expiresAtSec);
-  const user = query === undefined || query === '' ? '' : `${query}&`;
-  const address = `${connection.webSocketOrigin}/$hc/${path}?${user}sb-hc-action=connect`;
-  let socket: FrameSocket;
+  const { shown, root, below, tokens } = senderPlace(pathArgument, connection);
+  const optionsThere = clientOptions({ ...connection, tokens }, root, options, context);
+  const client = withUsageErrors(() => new HybridConnectionClient(optionsThere));
+  const headers = Object.fromEntries((options.header ?? []).map(splitHeader));
+  let channel: FrameChannel;
   try {
-    socket = await dial(address, {
-      clock: context.clock,
-      protocols: options.protocol ?? [],
-      headers: {
-        ...Object.fromEntries((options.header ?? []).map(splitHeader)),
-        ...(token === undefined ? {} : { ServiceBusAuthorization: token }),
-      },
-    });
+    const protocols = options.protocol ?? [];
+    channel = await client.connectChannel({ path: below, protocols, headers });
   } catch (error) {
-    throw new CommandError(adviceOn(`Cannot connect to "${path}"`, error));
+    throw new CommandError(adviceOn(`Cannot connect to "${shown}"`, error));
   }
-  const end = await pipeBothWays(socket, options.text === true, context);
+  const end = await pipeBothWays(channel, options.text === true, context);
   // Libraries that close without naming a code mean the same as 1000.
   if (end.code === 1000 || end.code === CLOSE_CODE_NONE) return EXIT.ok;
   if (options.quiet !== true) {
@@ -54,24 +47,24 @@ export async function runConnect(
 
 /** Resolves with the peer's close code, 1006 when there was none. */
 function pipeBothWays(
-  socket: FrameSocket,
+  channel: FrameChannel,
   isText: boolean,
   { stdin, stdout }: CommandContext,
 ): Promise<{ readonly code: number; readonly reason: string }> {
   return new Promise(resolve => {
     let closeReason = '';
-    socket.receive({
+    channel.receive({
       fragment: (_opcode, fin, payload) => {
         const canGoOn = stdout.write(payload);
         if (isText && fin) stdout.write('\n');
         if (canGoOn) return;
-        socket.pause();
-        stdout.once('drain', () => socket.resume());
+        channel.pause();
+        stdout.once('drain', () => channel.resume());
       },
       drained: () => stdin.resume(),
       closed: (code, reason) => {
         closeReason = reason;
-        socket.close(code, reason);
+        channel.close(code, reason);
       },
       gone: code => {
         stdin.destroy();
@@ -79,7 +72,7 @@ function pipeBothWays(
       },
     });
     const send = (payload: Uint8Array): void => {
-      if (!socket.send(isText ? OPCODES.text : OPCODES.binary, true, payload)) stdin.pause();
+      if (!channel.send(isText ? OPCODES.text : OPCODES.binary, true, payload)) stdin.pause();
     };
     const lines = new LineSplitter(send);
     stdin.on('data', (chunk: Buffer) => {
@@ -89,7 +82,7 @@ function pipeBothWays(
     // Half-close: what the other side still has to say goes on arriving.
     stdin.once('end', () => {
       if (isText) lines.end();
-      socket.close(1000);
+      channel.close(1000);
     });
   });
 }

@@ -1,6 +1,8 @@
 import { readFileSync } from 'node:fs';
 import type { Command } from 'commander';
 import { signToken, tokenAudience } from '../auth/sign-token.ts';
+import { plainOnLoopback } from '../client/relay-target.ts';
+import { fixedToken, sharedKeyTokens, type TokenProvider } from '../client/token-provider.ts';
 import {
   httpOrigin,
   parseConnectionString,
@@ -53,6 +55,8 @@ export interface RelayConnection {
   readonly tokenFor: (audience: string, expiresAtSec: number) => string | undefined;
   /** Whether `tokenFor` makes new tokens. */
   readonly canRenew: boolean;
+  /** For the client library; undefined as with `tokenFor`. */
+  readonly tokens: TokenProvider | undefined;
 }
 
 /** Finds and reads the connection string. Throws a usage error that never repeats it. */
@@ -77,7 +81,16 @@ export async function relayConnection(
         ? sharedAccessSignature
         : signToken({ audience, keyName: sharedAccessKeyName, key: sharedAccessKey, expiresAtSec }),
     canRenew: sharedAccessKey !== undefined,
+    tokens: tokensOf(parsed.value, context),
   };
+}
+
+function tokensOf(
+  { sharedAccessKeyName: keyName, sharedAccessKey: key, sharedAccessSignature }: ConnectionString,
+  { clock }: CommandContext,
+): TokenProvider | undefined {
+  if (keyName !== undefined && key !== undefined) return sharedKeyTokens({ keyName, key }, clock);
+  return sharedAccessSignature === undefined ? undefined : fixedToken(sharedAccessSignature);
 }
 
 /** The hybrid connection a command is about: its argument, or else the one of the connection string. */
@@ -85,6 +98,37 @@ export function pathFor(argument: string | undefined, connection: RelayConnectio
   const path = (argument ?? connection.entityPath ?? '').replace(/^\/+/, '');
   if (path !== '') return path;
   throw usageError('Cannot tell which hybrid connection: give PATH, or EntityPath in the string');
+}
+
+/** What a sender is to reach, for the library. */
+export interface SenderPlace {
+  /** As given, without a query: for messages. */
+  readonly shown: string;
+  /** The first segment, which is not always the whole name of the hybrid connection. */
+  readonly root: string;
+  /** All that follows, with a query perhaps. */
+  readonly below: string;
+  /** Signs for all of the path, since it is not known where the hybrid connection's name ends. */
+  readonly tokens: TokenProvider | undefined;
+}
+
+export function senderPlace(
+  argument: string | undefined,
+  connection: RelayConnection,
+): SenderPlace {
+  const whole = pathFor(argument, connection);
+  const [shown = '', query] = whole.split(/\?(.*)/s);
+  const [root = '', rest = ''] = shown.split(/\/(.*)/s);
+  const { tokens } = connection;
+  return {
+    shown,
+    root,
+    below: query === undefined || query === '' ? rest : `${rest}?${query}`,
+    tokens: tokens && {
+      getToken: (_audience, validForMs) =>
+        tokens.getToken(connection.audienceFor(shown), validForMs),
+    },
+  };
 }
 
 async function connectionStringText(
@@ -113,15 +157,4 @@ function fileText(file: string): string {
   } catch (error) {
     throw usageError(`Cannot read the connection string: ${messageOf(error)}`);
   }
-}
-
-/** `halfway dev` prints sb://, as Azure's tools want it, but speaks plain; nobody listens in on loopback. */
-function plainOnLoopback(
-  endpoint: ConnectionString['endpoint'],
-  wantsTls: boolean,
-): ConnectionString['endpoint'] {
-  const { scheme, host, port } = endpoint;
-  const isLoopback = host === 'localhost' || host === '[::1]' || /^127(\.\d{1,3}){3}$/.test(host);
-  const isPlain = scheme === 'sb' && isLoopback && port !== 443 && !wantsTls;
-  return isPlain ? { ...endpoint, scheme: 'http' } : endpoint;
 }

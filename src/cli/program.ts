@@ -4,6 +4,7 @@ import { CommandError, EXIT } from './command-error.ts';
 import { addConnectionOptions } from './connection.ts';
 import type { CommandContext } from './context.ts';
 import { addManagementCommands, addOperatorCommands } from './management-commands.ts';
+import { addRouteOptions, addWayOptions } from './route-options.ts';
 import { addServerOptions, addSomeServerOptions, serverFlags } from './server-flags.ts';
 
 // The commands and their help. Each command's own file, and what it needs, is loaded when it runs, so that the small
@@ -90,6 +91,7 @@ function buildProgram(context: CommandContext, done: (exitCode: number) => void)
   });
 
   addClientCommands(add, context, done);
+  addDoctor(add, context, done);
   addManagementCommands(program, context);
   addOperatorCommands(program, context);
 
@@ -157,7 +159,7 @@ function addClientCommands(
       await runToken(values, context);
     });
 
-  addConnectionOptions(add('listen', 'listen on a hybrid connection', LISTEN_EXAMPLES))
+  addRelayOptions(add('listen', 'listen on a hybrid connection', LISTEN_EXAMPLES))
     .argument('[PATH]', 'the hybrid connection; without it the EntityPath')
     .option('--print', 'show what comes instead of sending it back; requests are answered with 204')
     .option('--to <URL>', 'forward requests and WebSockets to a server, e.g. http://localhost:3000')
@@ -169,9 +171,23 @@ function addClientCommands(
       await runListen(path, values, context);
     });
 
-  addConnectionOptions(
-    add('connect', 'standard input and output over a WebSocket', CONNECT_EXAMPLES),
+  addRelayOptions(
+    add('forward', 'forward TCP and Unix sockets, as one of two ends', FORWARD_EXAMPLES),
   )
+    .argument('[PATH]', 'the hybrid connection; without it the EntityPath')
+    .option(
+      '-L, --local <ADDRESS>',
+      'listen here: [HOST:]PORT, or unix:/PATH; needs the right Send',
+    )
+    .option('-R, --remote <ADDRESS>', 'connect from here: HOST:PORT, or unix:/PATH; needs Listen')
+    .option('--streams-max <N>', 'how many streams may be open at once', '1000')
+    .option('-q, --quiet', 'no progress on standard error')
+    .action(async (path: string | undefined, values: Values) => {
+      const { runForward } = await import('./forward.ts');
+      await runForward(path, values, context);
+    });
+
+  addRelayOptions(add('connect', 'standard input and output over a WebSocket', CONNECT_EXAMPLES))
     .argument('[PATH]', 'the hybrid connection, and what else the listener is to see of a path')
     .option('--text', 'one text message a line, instead of bytes as they come')
     .option(
@@ -186,7 +202,7 @@ function addClientCommands(
       done(await runConnect(path, values, context));
     });
 
-  addConnectionOptions(add('request', 'send an HTTP request to a listener', REQUEST_EXAMPLES))
+  addRelayOptions(add('request', 'send an HTTP request to a listener', REQUEST_EXAMPLES))
     .argument('[PATH]', 'the hybrid connection, with any path and query below it')
     .option('-X, --request <METHOD>', 'the method; GET, or POST with -d')
     .option('-H, --header <HEADER>', 'a header, "Name: value"; may be repeated', append)
@@ -198,6 +214,32 @@ function addClientCommands(
     .action(async (path: string | undefined, values: Values) => {
       const { runRequest } = await import('./request.ts');
       done(await runRequest(path, values, context));
+    });
+}
+
+/** Where the relay is, and how to get there. */
+function addRelayOptions(command: Command): Command {
+  return addRouteOptions(addConnectionOptions(command));
+}
+
+/** A command that finds out why the others do not work. */
+function addDoctor(
+  add: AddCommand,
+  context: CommandContext,
+  done: (exitCode: number) => void,
+): void {
+  addWayOptions(
+    addConnectionOptions(add('doctor', 'find out what keeps one from a relay', DOCTOR_EXAMPLES)),
+  )
+    .argument('[PATH]', 'the hybrid connection; without it the EntityPath')
+    .option(
+      '--endpoint <URL>',
+      'the relay alone, without a key: sb://HOST[:PORT], https://…, http://…',
+    )
+    .option('--json', 'print one JSON object')
+    .action(async (path: string | undefined, values: Values) => {
+      const { runDoctor } = await import('./doctor.ts');
+      done(await runDoctor(path, values, context));
     });
 }
 
@@ -250,6 +292,21 @@ Examples:
   halfway listen orders
   halfway listen orders --to http://localhost:3000`;
 
+const FORWARD_EXAMPLES = `
+One end runs where the service is reached (-R), the other where it is wanted (-L). Each connection that -L takes
+becomes a connection of -R's to its target; bytes, ends and resets pass as if there were no relay between. A plain
+port is one of 127.0.0.1; name 0.0.0.0 or another address if other machines are to get in, who then need no key.
+Several -R ends of one hybrid connection share the load.
+
+SIGTERM and SIGINT: nothing new is taken, open streams have 5 s to end; a second one ends at once.
+
+Examples:
+  export HALFWAY_CONNECTION_STRING_FILE=relay.connection
+  halfway forward office-ssh -R 127.0.0.1:22       on the machine in the office
+  halfway forward office-ssh -L 2222               on the laptop; then: ssh -p 2222 me@127.0.0.1
+  halfway forward db -R unix:/var/run/postgresql/.s.PGSQL.5432
+  halfway forward db -L unix:/tmp/.s.PGSQL.5432    then: psql -h /tmp`;
+
 const CONNECT_EXAMPLES = `
 The end of standard input closes this direction only; the other one goes on until the listener
 closes. Exit code 0 when it closes with 1000, 1 otherwise.
@@ -267,6 +324,20 @@ Examples:
   export HALFWAY_CONNECTION_STRING_FILE=relay.connection
   halfway request orders/7?full=1
   halfway request orders -X PUT -H 'Content-Type: application/json' -d @order.json -i`;
+
+const DOCTOR_EXAMPLES = `
+Looks at name, TCP, proxy, TLS, clock, health, WebSocket, long-polling, token, rights and listener, and says of each, in
+a line, OK, warning or failed, why, and what to do. What cannot be known because something before it failed is not tried;
+what Azure does not have is not offered there. Rights are found out without reaching a listener; with the right Listen,
+the doctor is one for a moment. Tokens, keys and passwords are never printed.
+
+Exit code 0 without a failure, warnings or not; 1 otherwise.
+
+Examples:
+  export HALFWAY_CONNECTION_STRING_FILE=relay.connection
+  halfway doctor orders
+  halfway doctor --endpoint https://relay.example.com
+  HTTPS_PROXY=http://proxy:3128 halfway doctor orders --json`;
 
 const HEALTH_EXAMPLES = `
 Takes the same options and variables as \`serve\`. Asks /readyz of the admin port; /$readyz of the public

@@ -1,5 +1,5 @@
+import { RelayError } from '../client/relay-error.ts';
 import { messageOf } from './command-error.ts';
-import { HandshakeRefused } from './relay-client/frame-socket.ts';
 
 /** What to do about a refusal, by status; the relay's own text says what is wrong. */
 const ADVICE: Readonly<Record<number, string>> = {
@@ -16,11 +16,25 @@ const ADVICE: Readonly<Record<number, string>> = {
 
 /** One line on why a relay could not be reached or said no, and what to do. */
 export function adviceOn(what: string, error: unknown): string {
-  if (!(error instanceof HandshakeRefused)) return `${what}: ${messageOf(error)}`;
-  const advice = ADVICE[error.status];
-  return `${what}: refused with ${error.message}${advice === undefined ? '' : `\n  ${advice}`}`;
+  if (!(error instanceof RelayError)) return `${what}: ${messageOf(error)}`;
+  const { code, status, reason = '', trackingId, cause } = error;
+  if (status !== undefined && (trackingId !== undefined || code === 'Rejected')) {
+    const advice = ADVICE[status];
+    const refused = `${what}: refused with ${status} ${reason}`.trimEnd();
+    return advice === undefined ? refused : `${refused}\n  ${advice}`;
+  }
+  // Of a proxy that is not there the library says that it is the proxy.
+  const isPlain = code === 'ConnectionFailed' && !error.message.includes('the proxy');
+  return `${what}: ${isPlain && cause !== undefined ? messageOf(cause) : wordsOf(error)}`;
 }
 
 export function adviceOnStatus(status: number): string | undefined {
   return ADVICE[status];
+}
+
+/** The library's words without what was tried, which the command says itself, and with this program's options. */
+export function wordsOf(error: RelayError): string {
+  return error.message
+    .replace(/^Cannot [a-z ]+ ".*?" at \S+: /, '')
+    .replace('give its certificate as `ca`', 'give its certificate with --ca FILE');
 }

@@ -1,15 +1,16 @@
 import { createReadStream } from 'node:fs';
-import { request as httpRequest, type IncomingMessage } from 'node:http';
-import { request as httpsRequest } from 'node:https';
 import { Readable } from 'node:stream';
-import { pipeline } from 'node:stream/promises';
-import { CommandError, EXIT, messageOf, usageError, type ExitCode } from './command-error.ts';
-import { pathFor, relayConnection, type ConnectionOptions } from './connection.ts';
+import { HybridConnectionClient } from '../client/hybrid-connection-client.ts';
+import type { HttpAnswer } from '../client/http-exchange.ts';
+import { RelayError } from '../client/relay-error.ts';
+import { CommandError, EXIT, usageError, type ExitCode } from './command-error.ts';
+import { relayConnection, senderPlace, type ConnectionOptions } from './connection.ts';
 import { write, type CommandContext } from './context.ts';
 import { splitHeader } from './header-option.ts';
-import { adviceOnStatus } from './refusal-advice.ts';
+import { adviceOn, adviceOnStatus, wordsOf } from './refusal-advice.ts';
+import { clientOptions, withUsageErrors, type RouteOptions } from './route-options.ts';
 
-export interface RequestOptions extends ConnectionOptions {
+export interface RequestOptions extends ConnectionOptions, RouteOptions {
   readonly request?: string;
   readonly header?: readonly string[];
   readonly data?: string;
@@ -19,7 +20,8 @@ export interface RequestOptions extends ConnectionOptions {
   readonly quiet?: boolean;
 }
 
-const TOKEN_TTL_MS = 600_000;
+/** The relay, which knows its own limit, gives up before. */
+const ANSWER_TIMEOUT_MS = 86_400_000;
 
 /** `halfway request`: one HTTP request to a listener; the exit code is 0 for 2xx and 3xx. */
 export async function runRequest(
@@ -31,48 +33,39 @@ export async function runRequest(
     throw usageError('Cannot read both the connection string and the body from standard input');
   }
   const connection = await relayConnection(options, context);
-  const pathAndQuery = pathFor(pathArgument, connection);
-  const [path = ''] = pathAndQuery.split('?', 1);
-  const expiresAtSec = Math.floor((context.clock.wallMs() + TOKEN_TTL_MS) / 1_000);
-  const token = connection.tokenFor(connection.audienceFor(path), expiresAtSec);
-  const headers = {
-    ...Object.fromEntries((options.header ?? []).map(splitHeader)),
-    ...(token === undefined ? {} : { ServiceBusAuthorization: token }),
-  };
-  const url = new URL(`${connection.httpOrigin}/${pathAndQuery}`);
-  const method = options.request ?? (options.data === undefined ? 'GET' : 'POST');
+  const { shown, root, below, tokens } = senderPlace(pathArgument, connection);
+  const optionsThere = clientOptions({ ...connection, tokens }, root, options, context);
+  const client = withUsageErrors(() => new HybridConnectionClient(optionsThere));
   const body = bodyOf(options.data, context);
   try {
-    const response = await send(url, { method, headers }, body);
-    return await show(response, options, context);
+    const answer = await client
+      .request({
+        path: below,
+        method: options.request ?? (options.data === undefined ? 'GET' : 'POST'),
+        headers: Object.fromEntries((options.header ?? []).map(splitHeader)),
+        ...(body === undefined ? {} : { body }),
+        timeoutMs: ANSWER_TIMEOUT_MS,
+      })
+      .catch(refusalIn);
+    return await show(answer, options, context);
   } catch (error) {
-    throw new CommandError(`Cannot request "${path}" at ${url.origin}: ${messageOf(error)}`);
+    const what = `Cannot request "${shown}" at ${connection.httpOrigin}`;
+    throw new CommandError(adviceOn(what, error));
   }
 }
 
-function send(
-  url: URL,
-  head: { readonly method: string; readonly headers: Readonly<Record<string, string>> },
-  body: Readable | string | undefined,
-): Promise<IncomingMessage> {
-  return new Promise((resolve, reject) => {
-    const open = url.protocol === 'https:' ? httpsRequest : httpRequest;
-    const request = open(url, { ...head, agent: false });
-    let hasAnswer = false;
-    request.once('response', response => {
-      hasAnswer = true;
-      resolve(response);
-    });
-    request.once('error', reject);
-    if (!(body instanceof Readable)) {
-      request.end(body);
-      return;
-    }
-    pipeline(body, request).catch((error: unknown) => {
-      // An answer that comes before the whole body was wanted is an answer all the same.
-      if (!hasAnswer) reject(error instanceof Error ? error : new Error(String(error)));
-    });
-  });
+/** What is shown: a listener's answer, or the one that came in its place. */
+interface ShownAnswer extends Pick<HttpAnswer, 'status' | 'reason' | 'rawHeaders' | 'body'> {
+  /** Undefined: the answer is the listener's. */
+  readonly refusal?: RelayError;
+}
+
+/** A refusal of the relay, or of something on the way, is shown as answers are. */
+function refusalIn(error: unknown): ShownAnswer {
+  if (!(error instanceof RelayError) || error.answer === undefined) throw error;
+  const { status = 0, reason = '', answer } = error;
+  const { rawHeaders, body } = answer;
+  return { status, reason, rawHeaders, body: Readable.from([Buffer.from(body)]), refusal: error };
 }
 
 /** `@FILE`, `@-` or `-` for standard input, or the body itself. */
@@ -85,41 +78,49 @@ function bodyOf(
 }
 
 async function show(
-  response: IncomingMessage,
+  answer: ShownAnswer,
   options: RequestOptions,
   context: CommandContext,
 ): Promise<ExitCode> {
-  const { statusCode: status = 0, statusMessage = '' } = response;
-  const isGood = status >= 200 && status < 400;
-  if (options.include === true) await write(context.stdout, headText(response));
-  if (!isGood && options.quiet !== true) {
-    // A listener's answer has Via, the relay's own refusal has not.
-    const who = response.headers.via === undefined ? 'the relay refused' : 'the listener answered';
-    const advice = response.headers.via === undefined ? adviceOnStatus(status) : undefined;
-    const line = `halfway: ${who}: ${status} ${statusMessage}`.trimEnd();
-    context.stderr.write(advice === undefined ? `${line}\n` : `${line}\n  ${advice}\n`);
-  }
+  const { status, body, refusal } = answer;
+  const isGood = status >= 200 && status < 400 && refusal === undefined;
+  if (options.include === true) await write(context.stdout, headText(answer));
+  if (!isGood && options.quiet !== true) context.stderr.write(`halfway: ${complaintOn(answer)}\n`);
   if (!isGood && options.fail === true) {
-    response.destroy();
+    body.destroy();
     return EXIT.failed;
   }
-  if (options.json === true) await showAsJson(response, context);
-  else for await (const chunk of response) await write(context.stdout, Buffer.from(chunk));
+  if (options.json === true) await showAsJson(answer, context);
+  else for await (const chunk of body) await write(context.stdout, Buffer.from(chunk));
   return isGood ? EXIT.ok : EXIT.failed;
 }
 
-async function showAsJson(response: IncomingMessage, context: CommandContext): Promise<void> {
+function complaintOn({ status, reason, refusal }: ShownAnswer): string {
+  if (refusal === undefined) return `the listener answered: ${status} ${reason}`.trimEnd();
+  if (refusal.trackingId === undefined) return wordsOf(refusal);
+  const advice = adviceOnStatus(status);
+  const line = `the relay refused: ${status} ${reason}`.trimEnd();
+  return advice === undefined ? line : `${line}\n  ${advice}`;
+}
+
+async function showAsJson(answer: ShownAnswer, context: CommandContext): Promise<void> {
   const chunks: Buffer[] = [];
-  for await (const chunk of response) chunks.push(Buffer.from(chunk));
-  const { statusCode: status, statusMessage: reason, headersDistinct: headers } = response;
+  for await (const chunk of answer.body) chunks.push(Buffer.from(chunk));
+  const { status, reason } = answer;
+  const headers: Record<string, string[]> = {};
+  for (const [name, value] of pairsOf(answer)) (headers[name.toLowerCase()] ??= []).push(value);
   const body = Buffer.concat(chunks).toString('utf8');
   await write(context.stdout, `${JSON.stringify({ status, reason, headers, body })}\n`);
 }
 
-function headText(response: IncomingMessage): string {
-  const { httpVersion, statusCode, statusMessage, rawHeaders } = response;
-  const lines = [`HTTP/${httpVersion} ${statusCode} ${statusMessage}`];
-  for (let i = 0; i < rawHeaders.length; i += 2)
-    lines.push(`${rawHeaders[i]}: ${rawHeaders[i + 1]}`);
+function headText(answer: ShownAnswer): string {
+  const lines = [`HTTP/1.1 ${answer.status} ${answer.reason}`];
+  for (const [name, value] of pairsOf(answer)) lines.push(`${name}: ${value}`);
   return `${lines.join('\r\n')}\r\n\r\n`;
+}
+
+function pairsOf({ rawHeaders }: ShownAnswer): readonly (readonly [string, string])[] {
+  return rawHeaders.flatMap((name, i) =>
+    i % 2 === 0 ? [[name, rawHeaders[i + 1] ?? ''] as const] : [],
+  );
 }

@@ -122,7 +122,7 @@ export interface Coordinator {
       readonly previousEpoch: string;
     },
   ): Promise<TakeResult>;
-  /** Extends the lease if it is still there, even if it ran out a moment ago. */
+  /** Extends the lease if it is still there, even if it ran out a moment ago. It moves in any case. */
   renew(holder: Holder, leaseMs: number): Promise<RenewResult>;
   describe(holder: Holder, record: StoredRecord): Promise<'written' | 'lease-lost'>;
   leave(holder: Holder): Promise<void>;

@@ -70,6 +70,21 @@ export class DirectoryView {
     return this.#nodes.get(id)?.record;
   }
 
+  /** Whether a node has a listener of this key, readable or not. */
+  has(node: string, key: string): boolean {
+    return this.#nodes.get(node)?.rows.has(key) ?? false;
+  }
+
+  row(node: string, key: string): ListenerRow | undefined {
+    return this.#nodes.get(node)?.rows.get(key)?.row;
+  }
+
+  /** The node that has a listener of this key. */
+  holderOf(key: string): string | undefined {
+    for (const [id, { rows }] of this.#nodes) if (rows.has(key)) return id;
+    return undefined;
+  }
+
   /** Brings one change in. False: the node's digest is not what the coordinator says, so something was missed. */
   apply({ change, digest }: FeedEntry): boolean {
     if (change.node === this.#self) return true;

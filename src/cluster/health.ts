@@ -1,6 +1,9 @@
 import { WARNINGS_MAX } from './limits.ts';
 import type { DegradedReason, DirectoryEvent } from './listener-directory.ts';
 
+/** Runs a step at the coordinator; its failure there becomes a state of health, and undefined. */
+export type Attempt = <Result>(take: () => Promise<Result>) => Promise<Result | undefined>;
+
 /** What is wrong with a directory now, and what an operator should put right. Tells only of changes. */
 export class DirectoryHealth {
   readonly #emit: (event: DirectoryEvent) => void;

@@ -81,14 +81,25 @@ export class Lease {
     return this.#isHeld ? this.#clock.nowMs() - this.#renewedAtMs : undefined;
   }
 
+  /** Whether others may have taken us for dead: our lease has run out, or is not held. */
+  get mayBeOver(): boolean {
+    return !this.#isHeld || this.#clock.nowMs() - this.#renewedAtMs > this.#times.leaseMs;
+  }
+
   /**
    * Whether others may be judged by their leases. Not when the coordinator, or we, were away within the
    * last lease: then they could not renew either, and must have the time to.
    */
   get mayRemoveOthers(): boolean {
-    if (!this.#isHeld || this.#steadySinceMs === undefined) return false;
-    const nowMs = this.#clock.nowMs();
-    return nowMs - this.#steadySinceMs >= this.#times.leaseMs;
+    return this.#isSteadyFor(this.#times.leaseMs);
+  }
+
+  /**
+   * Whether others may be judged by how they answer a challenge. Whoever comes back to a coordinator that
+   * was away does so within a renewal, for connections are tried again every 2 s at the latest.
+   */
+  get mayExpelOthers(): boolean {
+    return this.#isSteadyFor(this.#times.renewMs);
   }
 
   setState(state: NodeState): void {
@@ -170,6 +181,11 @@ export class Lease {
     const isLate = nowMs - this.#renewedAtMs > this.#times.leaseMs / 2;
     if (isLate || this.#steadySinceMs === undefined) this.#steadySinceMs = nowMs;
     this.#renewedAtMs = nowMs;
+  }
+
+  #isSteadyFor(ms: number): boolean {
+    if (!this.#isHeld || this.#steadySinceMs === undefined) return false;
+    return this.#clock.nowMs() - this.#steadySinceMs >= ms;
   }
 
   #epoch(life: number): string {

@@ -11,6 +11,8 @@ export interface DirectoryTimes {
   readonly feedRetryMs: number;
   /** How long `join` waits for the coordinator before it goes on alone. */
   readonly joinTimeoutMs: number;
+  /** How long what nodes announced counts when the coordinator has returned, for them and for us. */
+  readonly announcementSettleMs: number;
 }
 
 export const DIRECTORY_TIMES: DirectoryTimes = {
@@ -20,6 +22,7 @@ export const DIRECTORY_TIMES: DirectoryTimes = {
   feedWaitMs: 10_000,
   feedRetryMs: 250,
   joinTimeoutMs: 5_000,
+  announcementSettleMs: 10_000,
 };
 
 /** Nodes in one cluster; further ones are not seen, with a warning. */
@@ -42,6 +45,15 @@ export const ROWS_PER_PAGE = 1_000;
 export const FEED_CHANGES_MAX = 4_096;
 /** Changes taken in one read of the feed. */
 export const FEED_READ_MAX = 256;
+/**
+ * Listeners that one node announces to another while the coordinator is away, those that went included;
+ * further ones are known to their own node only until it returns, counted and warned of.
+ */
+export const ANNOUNCED_ROWS_MAX = 20_000;
+/** Listeners in one announcement; a longer one is refused. */
+export const ANNOUNCED_PER_MESSAGE_MAX = 500;
+/** Characters of keys and rows at which an announcement ends, unless it has one row only: no message is too long then. */
+export const ANNOUNCED_CHARS_PER_MESSAGE_MAX = 49_152;
 /** Nodes under suspicion at once; a further hint is answered `unknown`. */
 export const SUSPICIONS_MAX = 64;
 /** Different warnings kept for the operator. */

@@ -91,7 +91,42 @@ export type DirectoryEvent =
 /** Why a node is gone: its lease ran out, it left, came back under a new epoch, was found dead, or was missed in the feed. */
 export type GoneReason = 'expired' | 'left' | 'replaced' | 'expelled' | 'missing';
 
-/** `unknown`: the coordinator is away, so nothing was decided. */
+/** What a node tells another of its listeners while the coordinator cannot; see mesh-messages.ts. */
+export interface Announcement {
+  /** Whose listeners these are. */
+  readonly node: string;
+  readonly epoch: string;
+  /** The coordinator is away for that node, so that it must be told of others' listeners as well. */
+  readonly isAway: boolean;
+  /** [key, row as text], as the coordinator would keep it. */
+  readonly rows: readonly (readonly [string, string])[];
+  readonly released: readonly string[];
+}
+
+/** Puts an announcement on its way to another node. False: not sent, and `drained` is called when it may be. */
+export type SendAnnouncement = (to: string, announcement: Announcement) => boolean;
+
+/** Why something that a node announced is not believed. */
+export const ANNOUNCEMENT_FAULTS = ['forged', 'unreadable', 'too-many'] as const;
+export type AnnouncementFault = (typeof ANNOUNCEMENT_FAULTS)[number];
+
+/**
+ * What nodes tell each other, past the coordinator, of listeners that it cannot tell of. Without links
+ * nothing is told, and each node knows its own.
+ */
+export interface Announcements {
+  sendThrough(send: SendAnnouncement): void;
+  /** Announcements to this node are understood, and arrive in order until `linkDown`. */
+  linkUp(node: string): void;
+  linkDown(node: string): void;
+  drained(node: string): void;
+  /** `from` is proven; whatever else is in it is not. */
+  heard(from: string, announcement: Announcement): void;
+  /** Whether a linked node has said that the coordinator is away for it. */
+  isAway(node: string): boolean;
+}
+
+/** `unknown`: the coordinator is or was away, so nothing was decided yet. */
 export type SuspicionResult = 'alive' | 'gone' | 'unknown';
 
 export interface ListenerDirectory {
@@ -101,6 +136,7 @@ export interface ListenerDirectory {
   claim(claim: ListenerClaim, limits: { readonly listenersMax: number }): Promise<ClaimResult>;
   /** Forgets a listener of this node. Safe to call twice, and while its claim is under way. */
   release(key: string): Promise<void>;
+  readonly announcements: Announcements;
   /** Everybody's listeners of one hybrid connection, ours included. The array never changes. */
   listenersOf(namespace: string, hybridConnection: string): readonly ListenerRow[];
   /** Every live node, ourselves included. */
@@ -110,7 +146,8 @@ export interface ListenerDirectory {
   setState(state: NodeState): Promise<void>;
   /**
    * A hint that a node may be dead: a mesh link to it broke. Asks it, through the feed, to renew its
-   * lease, and takes the lease away when it does not within `suspicionGraceMs`.
+   * lease, and takes the lease away when it does not within `suspicionGraceMs`. What cannot be decided now
+   * is looked at again when it can, unless a link to the node comes up before.
    */
   suspect(node: string): Promise<SuspicionResult>;
   /** Empty when all is well. */
@@ -147,6 +184,12 @@ export interface DirectoryStats {
   /** Rows and records that could not be read or found no place. */
   readonly rowsIgnored: number;
   readonly nodesRemoved: number;
+  /** Listeners of other nodes that are known by announcement alone. */
+  readonly announcedRows: number;
+  /** Of what was announced, what was not believed or found no place. */
+  readonly announcementsRefused: Readonly<Record<AnnouncementFault, number>>;
+  /** Listeners of ours that others were not told of for want of room. */
+  readonly announcementsUntold: number;
 }
 
 export const RECONCILIATION_REASONS = [

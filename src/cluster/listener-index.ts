@@ -21,6 +21,16 @@ export class ListenerIndex {
     this.#size += 1;
   }
 
+  /** Puts a row in the place of another of the same hybrid connection, in one step. */
+  replace(before: ListenerRow, after: ListenerRow): void {
+    const place = placeOf(after);
+    const rows = this.#byPlace.get(place) ?? NONE;
+    this.#byPlace.set(
+      place,
+      rows.map(row => (row === before ? after : row)),
+    );
+  }
+
   remove(row: ListenerRow): void {
     const place = placeOf(row);
     const before = this.#byPlace.get(place) ?? NONE;

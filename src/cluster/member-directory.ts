@@ -1,17 +1,17 @@
 import { assert, unreachable } from '../base/assert.ts';
-import type { CancelTimer, Clock } from '../base/clock.ts';
-import { CoordinatorError, type Coordinator, type FeedChange, type Holder } from './coordinator.ts';
+import type { Clock } from '../base/clock.ts';
+import { Announcer } from './announcer.ts';
+import { Claims } from './claims.ts';
+import { CoordinatorError, type Coordinator, type FeedChange } from './coordinator.ts';
 import { DirectoryView } from './directory-view.ts';
 import { FeedFollower } from './feed-follower.ts';
-import { DirectoryHealth } from './health.ts';
+import { DirectoryHealth, type Attempt } from './health.ts';
+import { Heartbeat } from './heartbeat.ts';
+import { LeaseUpkeep } from './lease-upkeep.ts';
 import { Lease } from './lease.ts';
-import {
-  CLAIMS_IN_FLIGHT_MAX,
-  CLAIMS_WAITING_MAX,
-  SUSPICIONS_MAX,
-  type DirectoryTimes,
-} from './limits.ts';
+import { ANNOUNCED_ROWS_MAX, type DirectoryTimes } from './limits.ts';
 import type {
+  Announcements,
   ClaimResult,
   DegradedReason,
   DirectoryEvent,
@@ -28,7 +28,8 @@ import type {
 import { ListenerIndex } from './listener-index.ts';
 import { OwnListeners } from './own-listeners.ts';
 import { isNodeId } from './records.ts';
-import { Turnstile } from './turnstile.ts';
+import { RemoteRows } from './remote-rows.ts';
+import { Suspicions } from './suspicions.ts';
 
 export interface MemberDirectoryDeps {
   readonly coordinator: Coordinator;
@@ -57,20 +58,18 @@ export class MemberDirectory implements ListenerDirectory {
   readonly #lease: Lease;
   readonly #own: OwnListeners;
   readonly #view: DirectoryView;
+  readonly #remote: RemoteRows;
+  readonly #announcer: Announcer;
   readonly #follower: FeedFollower;
-  readonly #claims = new Turnstile({
-    insideMax: CLAIMS_IN_FLIGHT_MAX,
-    waitingMax: CLAIMS_WAITING_MAX,
-  });
-  readonly #suspicions = new Map<string, Promise<SuspicionResult>>();
-  #cancelBeat: CancelTimer | undefined;
-  #isBeating = false;
-  #isBeatWanted = false;
-  #flushing: Promise<'done' | 'lease-lost'> | undefined;
+  readonly #claims: Claims;
+  readonly #suspicions: Suspicions;
+  readonly #upkeep: LeaseUpkeep;
+  readonly #heartbeat: Heartbeat;
   #isChecked = false;
   #isJoined = false;
   #isClosed = false;
-  #nodesRemoved = 0;
+  /** A start waits for having caught up, which is an event for nobody else. */
+  #endFirstWait: () => void = () => {};
 
   constructor(deps: MemberDirectoryDeps) {
     assert(isNodeId(deps.node), 'a node id is 1 to 64 letters, digits, ".", "_" or "-"');
@@ -81,20 +80,64 @@ export class MemberDirectory implements ListenerDirectory {
     this.#reportBug = deps.reportBug;
     this.#lease = new Lease(deps);
     this.#own = new OwnListeners(coordinator, {
-      added: row => this.#add(row),
-      removed: row => this.#remove(row, 'released'),
-      renamed: (before, after) => {
-        this.#index.remove(before);
-        this.#index.add(after);
+      added: (row, at) => {
+        this.#add(row);
+        this.#announcer.added(row, at);
       },
+      removed: (row, at) => {
+        this.#remove(row, 'released');
+        this.#announcer.removed(row, at);
+      },
+      renamed: (before, after) => this.#index.replace(before, after),
+    });
+    this.#announcer = new Announcer({
+      clock,
+      own: this.#own,
+      holder: () => this.#lease.holder,
+      isForgotten: () => this.#lease.mayBeOver,
+      onUntold: () =>
+        this.#health.warn(
+          `More than ${ANNOUNCED_ROWS_MAX} listeners came or went here without the coordinator: others learn of further ones when it is back`,
+        ),
     });
     this.#view = new DirectoryView(deps.node, {
-      listenerAdded: row => this.#add(row),
-      listenerRemoved: (row, why) => this.#remove(row, why),
+      listenerAdded: row => this.#remote.viewed(row),
+      listenerRemoved: (row, why) => this.#remote.unviewed(row, why),
       nodeJoined: node => this.#emit({ type: 'node-joined', node }),
       nodeChanged: node => this.#emit({ type: 'node-changed', node }),
       nodeGone: (node, why) => this.#emit({ type: 'node-gone', node, why }),
       warning: message => this.#health.warn(message),
+    });
+    this.#remote = new RemoteRows({
+      clock,
+      settleMs: times.announcementSettleMs,
+      view: this.#view,
+      isOwn: key => this.#own.has(key),
+      isAway: () => this.#announcer.isAway,
+      observer: {
+        added: row => this.#add(row),
+        removed: (row, why) => this.#remove(row, why),
+        replaced: (before, after) => this.#index.replace(before, after),
+        warning: message => this.#health.warn(message),
+      },
+    });
+    const attempt: Attempt = take => this.#try(take);
+    this.#claims = new Claims({
+      coordinator,
+      lease: this.#lease,
+      own: this.#own,
+      index: this.#index,
+      remote: this.#remote,
+      attempt,
+      onLeaseLost: () => this.#beatNow(),
+    });
+    this.#suspicions = new Suspicions({
+      coordinator,
+      clock,
+      times,
+      lease: this.#lease,
+      attempt,
+      isKnown: node => this.#view.node(node) !== undefined,
     });
     this.#follower = new FeedFollower({
       coordinator,
@@ -107,11 +150,35 @@ export class MemberDirectory implements ListenerDirectory {
         this.#health.degrade('catching-up');
         this.#beatNow();
       },
-      onCaughtUp: () => this.#health.recover('catching-up'),
+      onCaughtUp: () => {
+        this.#health.recover('catching-up');
+        this.#endFirstWait();
+      },
       onDoubt: nodes => {
-        this.#doubt(nodes).catch(this.#reportBug);
+        this.#suspicions.doubt(nodes).catch(this.#reportBug);
       },
       onUnusable: message => this.#noteUnusable(message),
+    });
+    this.#upkeep = new LeaseUpkeep({
+      coordinator,
+      lease: this.#lease,
+      own: this.#own,
+      follower: this.#follower,
+      onLost: epoch => {
+        this.#emit({ type: 'lease-lost', epoch });
+        this.#lease.lose();
+        this.#degrade('lease-lost');
+      },
+      onTaken: epoch => this.#emit({ type: 'lease-taken', epoch }),
+      onMore: () => this.#beatNow(),
+      isClosed: () => this.#isClosed,
+    });
+    this.#heartbeat = new Heartbeat({
+      clock,
+      everyMs: times.renewMs,
+      beat: async () => this.#try(() => this.#beatOnce()),
+      mayRepeat: () => coordinator.isUp,
+      reportBug: this.#reportBug,
     });
   }
 
@@ -125,8 +192,8 @@ export class MemberDirectory implements ListenerDirectory {
     this.#isJoined = true;
     this.#follower.follow().catch(this.#reportBug);
     if (result.type === 'alone') {
-      this.#health.degrade('coordinator-away');
-      this.#beatLater();
+      this.#degrade('coordinator-away');
+      this.#heartbeat.later();
     } else {
       await this.#firstBeat();
     }
@@ -137,45 +204,30 @@ export class MemberDirectory implements ListenerDirectory {
     claim: ListenerClaim,
     { listenersMax }: { readonly listenersMax: number },
   ): Promise<ClaimResult> {
-    if (this.#own.isFull) return { type: 'node-full' };
-    const placed = this.#own.begin(claim);
-    if (this.#lease.isHeld && this.#coordinator.isUp && !this.#claims.isFull) {
-      let { holder } = this.#lease;
-      const result = await this.#try(() =>
-        this.#claims.pass(async () => {
-          holder = this.#lease.holder;
-          return this.#own.step(() => this.#coordinator.claim(holder, placed, listenersMax));
-        }),
-      );
-      if (result === 'quota-reached') {
-        this.#own.abandon(claim.key);
-        return { type: 'quota-reached' };
-      }
-      if (result === 'claimed') {
-        const isWritten = this.#lease.isHeld && this.#lease.holder.epoch === holder.epoch;
-        if (this.#own.grant(claim.key, this.#lease.holder, { isWritten })) {
-          return { type: 'claimed', provisional: !isWritten };
-        }
-        // Released while we asked. The row may have been written after its release.
-        this.#own.takeOut(placed);
-        await this.#try(() => this.#flush());
-        return { type: 'claimed', provisional: false };
-      }
-      if (result === 'lease-lost') this.#beatNow();
-    }
-    const { namespace, hybridConnection } = claim;
-    if (this.#index.of(namespace, hybridConnection).length >= listenersMax) {
-      this.#own.abandon(claim.key);
-      return { type: 'quota-reached' };
-    }
-    this.#own.grant(claim.key, this.#lease.holder, { isWritten: false });
-    return { type: 'claimed', provisional: true };
+    return this.#claims.claim(claim, listenersMax);
   }
 
   async release(key: string): Promise<void> {
-    this.#own.release(key);
-    if ((await this.#try(() => this.#flush())) === 'lease-lost') this.#beatNow();
+    return this.#claims.release(key);
   }
+
+  readonly announcements: Announcements = {
+    sendThrough: send => this.#announcer.sendThrough(send),
+    linkUp: node => {
+      this.#suspicions.clear(node);
+      this.#announcer.linkUp(node);
+    },
+    linkDown: node => {
+      this.#announcer.linkDown(node);
+      this.#remote.linkDown(node);
+    },
+    drained: node => this.#announcer.drained(node),
+    heard: (from, announcement) => {
+      this.#remote.heard(from, announcement);
+      this.#announcer.peerIsAway(from, this.#remote.isAway(from));
+    },
+    isAway: node => this.#remote.isAway(node),
+  };
 
   listenersOf(namespace: string, hybridConnection: string): readonly ListenerRow[] {
     return this.#index.of(namespace, hybridConnection);
@@ -200,16 +252,7 @@ export class MemberDirectory implements ListenerDirectory {
   }
 
   async suspect(node: string): Promise<SuspicionResult> {
-    const open = this.#suspicions.get(node);
-    if (open !== undefined) return open;
-    if (this.#suspicions.size >= SUSPICIONS_MAX || !this.#lease.mayRemoveOthers) return 'unknown';
-    const suspicion = this.#challenge(node);
-    this.#suspicions.set(node, suspicion);
-    try {
-      return await suspicion;
-    } finally {
-      this.#suspicions.delete(node);
-    }
+    return this.#suspicions.suspect(node);
   }
 
   degradedReasons(): readonly DegradedReason[] {
@@ -227,7 +270,7 @@ export class MemberDirectory implements ListenerDirectory {
       leaseAgeMs: this.#lease.ageMs,
       nodes: this.nodes().length,
       ownRows: this.#own.size,
-      remoteRows: this.#view.rows,
+      remoteRows: this.#remote.size,
       unwrittenRows: this.#own.unwritten,
       feedLag: this.#follower.lag,
       changesApplied: this.#follower.changesApplied,
@@ -237,7 +280,10 @@ export class MemberDirectory implements ListenerDirectory {
       reconciliations: { ...this.#follower.reconciliations },
       rowsRepaired: this.#own.repaired,
       rowsIgnored: this.#view.ignored,
-      nodesRemoved: this.#nodesRemoved,
+      nodesRemoved: this.#upkeep.expired + this.#suspicions.expelled,
+      announcedRows: this.#remote.announced,
+      announcementsRefused: { ...this.#remote.refused },
+      announcementsUntold: this.#announcer.untold,
     };
   }
 
@@ -249,8 +295,9 @@ export class MemberDirectory implements ListenerDirectory {
   async leave(): Promise<void> {
     if (this.#isClosed) return;
     this.#isClosed = true;
-    this.#cancelBeat?.();
+    this.#heartbeat.stop();
     this.#follower.stop();
+    this.#remote.close();
     if (this.#coordinator.isUp) await this.#try(() => this.#lease.giveUp());
     this.#coordinator.close();
   }
@@ -276,16 +323,11 @@ export class MemberDirectory implements ListenerDirectory {
   }
 
   async #firstBeat(): Promise<void> {
-    await this.#beat();
+    await this.#heartbeat.beat();
     if (this.#follower.isCurrent || this.#isClosed) return;
     await new Promise<void>(resolve => {
-      const stop = this.observe(() => {
-        if (!this.#follower.isCurrent) return;
-        done();
-      });
-      const cancel = this.#clock.after(this.#times.joinTimeoutMs, () => done());
-      const done = (): void => {
-        stop();
+      const cancel = this.#clock.after(this.#times.joinTimeoutMs, resolve);
+      this.#endFirstWait = () => {
         cancel();
         resolve();
       };
@@ -293,37 +335,12 @@ export class MemberDirectory implements ListenerDirectory {
   }
 
   #beatNow(): void {
-    if (this.#isBeating) this.#isBeatWanted = true;
-    else if (!this.#isClosed && this.#isJoined) void this.#beat();
-  }
-
-  #beatLater(): void {
-    this.#cancelBeat?.();
-    if (this.#isClosed) return;
-    this.#cancelBeat = this.#clock.after(this.#times.renewMs, () => void this.#beat());
-  }
-
-  /** Cannot reject: what goes wrong at the coordinator is health, what goes wrong here is reported. */
-  async #beat(): Promise<void> {
-    if (this.#isBeating) return;
-    this.#isBeating = true;
-    this.#cancelBeat?.();
-    try {
-      do {
-        this.#isBeatWanted = false;
-        await this.#try(() => this.#beatOnce());
-      } while (this.#isBeatWanted && this.#coordinator.isUp && !this.#isClosed);
-    } catch (bug) {
-      this.#reportBug(bug);
-    } finally {
-      this.#isBeating = false;
-      this.#beatLater();
-    }
+    if (this.#isJoined) this.#heartbeat.now();
   }
 
   async #beatOnce(): Promise<void> {
     if (!this.#coordinator.isUp) {
-      this.#health.degrade('coordinator-away');
+      this.#degrade('coordinator-away');
       return;
     }
     if (!this.#isChecked) {
@@ -333,56 +350,26 @@ export class MemberDirectory implements ListenerDirectory {
         return;
       }
     }
-    if (!(await this.#keepLease())) return;
+    const lease = await this.#upkeep.keep();
+    if (lease === 'id-taken') {
+      this.#health.recover('coordinator-away');
+      this.#degrade('node-id-taken');
+    }
+    if (lease !== 'held') return;
     this.#health.recover('coordinator-away', 'coordinator-unusable', 'node-id-taken');
     await this.#lease.describe();
     await this.#follower.reconcile();
-    if ((await this.#flush()) === 'lease-lost') this.#isBeatWanted = true;
-    else if (this.#own.unwritten === 0) this.#health.recover('lease-lost');
+    if ((await this.#claims.flush()) === 'lease-lost') this.#beatNow();
+    else if (this.#own.unwritten === 0 && this.#coordinator.isUp) this.#noteWhole();
+    this.#suspicions.again().catch(this.#reportBug);
   }
 
-  /** Renews the lease, or takes a new one. False: another node has our id. */
-  async #keepLease(): Promise<boolean> {
-    if (this.#lease.isHeld) {
-      const isQuiet = this.#own.quietSince();
-      const sentAt = this.#follower.position;
-      const renewal = await this.#lease.renew();
-      if (renewal.type === 'renewed') {
-        this.#follower.check(renewal, sentAt);
-        if (this.#lease.mayRemoveOthers && renewal.late.length > 0) {
-          this.#nodesRemoved += await this.#coordinator.removeNodes(renewal.late, 'expired');
-        }
-        if (renewal.garbage !== undefined) await this.#collect(renewal.garbage);
-        const digest = renewal.digests.get(this.#lease.holder.node);
-        if (await this.#repair(isQuiet() && this.#own.differs(digest, this.#lease.recordPart))) {
-          return true;
-        }
-      }
-      this.#emit({ type: 'lease-lost', epoch: this.#lease.holder.epoch });
-      this.#lease.lose();
-      this.#health.degrade('lease-lost');
-    }
-    if (this.#isClosed) return false;
-    if (!(await this.#lease.take())) {
-      this.#health.recover('coordinator-away');
-      this.#health.degrade('node-id-taken');
-      return false;
-    }
-    this.#own.restart(this.#lease.holder);
-    this.#emit({ type: 'lease-taken', epoch: this.#lease.holder.epoch });
-    return true;
-  }
-
-  /** False: rows agree and the digest does not, so only a new epoch helps; or the lease is lost. */
-  async #repair(isDigestWrong: boolean): Promise<boolean> {
-    if (!isDigestWrong && !this.#own.isSuspect) return true;
-    const wrong = await this.#own.repair(this.#lease.holder);
-    return wrong !== undefined && (wrong > 0 || !isDigestWrong);
-  }
-
-  /** One piece at a time, so that a beat stays short; the next beat goes on. */
-  async #collect(garbage: Holder): Promise<void> {
-    if (!(await this.#coordinator.collect(garbage))) this.#isBeatWanted = true;
+  /** The coordinator has all that is ours, so that nobody has to be told of it by us. */
+  #noteWhole(): void {
+    this.#health.recover('lease-lost');
+    if (!this.#announcer.isAway) return;
+    this.#announcer.back();
+    this.#remote.back();
   }
 
   async #check(): Promise<string | undefined> {
@@ -390,38 +377,6 @@ export class MemberDirectory implements ListenerDirectory {
     this.#isChecked = refusal === undefined;
     for (const warning of warnings) this.#health.warn(warning);
     return refusal;
-  }
-
-  /** Writes what waits. Several callers share one run: what they added meanwhile is part of it. */
-  async #flush(): Promise<'done' | 'lease-lost'> {
-    if (!this.#lease.isHeld || !this.#coordinator.isUp) return 'done';
-    this.#flushing ??= this.#own.flush(this.#lease.holder).finally(() => {
-      this.#flushing = undefined;
-    });
-    return this.#flushing;
-  }
-
-  async #challenge(node: string): Promise<SuspicionResult> {
-    const removed = await this.#try(async () => {
-      const lease = await this.#coordinator.challenge(node);
-      if (lease === undefined) return 1;
-      await new Promise<void>(resolve => {
-        this.#clock.after(this.#times.suspicionGraceMs, resolve);
-      });
-      // What we missed ourselves meanwhile may have been the coordinator's fault.
-      if (!this.#lease.mayRemoveOthers) return undefined;
-      const count = await this.#coordinator.removeNodes([lease], 'expelled');
-      this.#nodesRemoved += count;
-      return count;
-    });
-    if (removed === undefined) return 'unknown';
-    return removed > 0 || this.#view.node(node) === undefined ? 'gone' : 'alive';
-  }
-
-  async #doubt(nodes: readonly string[]): Promise<void> {
-    for (const node of nodes.slice(0, SUSPICIONS_MAX)) {
-      await this.#try(() => this.#coordinator.challenge(node));
-    }
   }
 
   #hearOfSelf(change: FeedChange): void {
@@ -460,12 +415,18 @@ export class MemberDirectory implements ListenerDirectory {
   #noteAway(): void {
     this.#isChecked = false;
     this.#lease.noteAway();
-    this.#health.degrade('coordinator-away');
+    this.#degrade('coordinator-away');
   }
 
   #noteUnusable(message: string): void {
     this.#health.warn(message);
-    this.#health.degrade('coordinator-unusable');
+    this.#degrade('coordinator-unusable');
+  }
+
+  /** The coordinator cannot tell others of us: we do it ourselves. */
+  #degrade(why: DegradedReason): void {
+    this.#health.degrade(why);
+    this.#announcer.away();
   }
 
   /** Runs a step; its failure at the coordinator becomes a state of health and undefined. */

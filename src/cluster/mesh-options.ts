@@ -23,7 +23,7 @@ export interface MeshHandlers {
   /** In the order in which the other node sent them. `answer` is there when it wants one. */
   message(nodeId: string, message: MeshMessage, answer: Answer | undefined): void;
   /** A link came up. Between here and `down` no message is lost and none is out of order. */
-  up(nodeId: string, epoch: string): void;
+  up(nodeId: string, peer: LinkPeer): void;
   /** The link broke; what was sent last may not have arrived. */
   down(nodeId: string, reason: WireEndReason): void;
   /** There is room again for a node to which `send` was false. */

@@ -263,7 +263,7 @@ export class Mesh {
         onRoundTrip: ms => meter.observe('halfway_mesh_round_trip_seconds', ms / 1_000, {}),
         onUp: peer => {
           meter.count('halfway_mesh_links_opened_total', {});
-          handlers.up(nodeId, peer.epoch);
+          handlers.up(nodeId, peer);
         },
         onDown: reason => {
           meter.count('halfway_mesh_link_ends_total', { reason });

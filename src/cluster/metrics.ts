@@ -1,4 +1,4 @@
-import { RECONCILIATION_REASONS } from './listener-directory.ts';
+import { ANNOUNCEMENT_FAULTS, RECONCILIATION_REASONS } from './listener-directory.ts';
 
 /**
  * What the directory counts (`ListenerDirectory.stats()`), in the shape of the core's list. Values are
@@ -47,6 +47,12 @@ export const DIRECTORY_METRICS = [
     values: [{}],
   },
   {
+    name: 'halfway_rebalancing_rounds_total',
+    kind: 'counter',
+    help: 'Times this node asked some of its listeners to connect again because it had too many',
+    values: [{}],
+  },
+  {
     name: 'halfway_cluster_listeners',
     kind: 'gauge',
     help: 'Listeners in the directory, by whether this node holds them',
@@ -86,6 +92,24 @@ export const DIRECTORY_METRICS = [
     name: 'halfway_cluster_rows_ignored_total',
     kind: 'counter',
     help: 'Records of others that could not be read or found no place',
+    values: [{}],
+  },
+  {
+    name: 'halfway_cluster_listeners_announced',
+    kind: 'gauge',
+    help: 'Listeners of other nodes that are known by announcement alone, while the coordinator cannot tell',
+  },
+  {
+    name: 'halfway_cluster_announcements_refused_total',
+    kind: 'counter',
+    help: 'Listeners announced by other nodes that were not believed or found no place, by why',
+    labels: ['reason'],
+    values: ANNOUNCEMENT_FAULTS.map(reason => ({ reason })),
+  },
+  {
+    name: 'halfway_cluster_announcements_untold_total',
+    kind: 'counter',
+    help: 'Listeners of this node that others were not told of for want of room, while the coordinator was away',
     values: [{}],
   },
   {

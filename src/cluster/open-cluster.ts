@@ -2,18 +2,22 @@ import { createHash } from 'node:crypto';
 import type { Clock } from '../base/clock.ts';
 import type { Logger } from '../base/logger.ts';
 import { MESH_VERSIONS } from '../protocol/mesh-frames.ts';
+import { isSpokenAt, meshMessage } from '../protocol/mesh-messages.ts';
 import type { Channel, Meter, Randomness } from '../relay/ports.ts';
 import type { HandOver } from './handed-stream.ts';
 import type { ListenerDirectory, NodeRecord } from './listener-directory.ts';
 import type { MeshCredentials } from './mesh-credentials.ts';
 import { Mesh } from './mesh.ts';
 import type { MeshStream } from './mesh-stream.ts';
+import { PollHops } from './poll-hops.ts';
 import { RelayNode } from './relay-node.ts';
 import { UnlinkedNodes } from './unlinked-nodes.ts';
 
 export interface ClusterOptions {
   readonly nodeId: string;
   readonly listenersMax: number;
+  /** How long a node holds a poll of a long-poll session. */
+  readonly pollHoldMs: number;
   readonly mesh: {
     readonly host: string;
     /** 0 picks one. */
@@ -45,6 +49,8 @@ export interface ClusterDeps {
 
 export interface OpenCluster {
   readonly node: RelayNode;
+  /** The way to long-poll sessions of other nodes, and theirs to ours. */
+  readonly polls: PollHops;
   readonly directory: ListenerDirectory;
   readonly mesh: Mesh;
   /** What keeps this node from working with all others; empty when all is well. */
@@ -78,6 +84,8 @@ export async function openCluster(
     return directory;
   };
   let node: RelayNode | undefined;
+  const nodesByTag = new Map<string, string>();
+  const nodeOfTag = (tag: string): string | undefined => nodesByTag.get(tag);
   const known = (): readonly NodeRecord[] => [
     ...(directory?.nodes() ?? []),
     ...(node?.lingeringNodes() ?? []),
@@ -99,13 +107,19 @@ export async function openCluster(
         },
       },
       handlers: {
-        message: (from, message, answer) => node?.said(from, message, answer),
-        up: from => unlinked.linked(from),
+        message: (from, message, answer) => {
+          if (!polls.said(message, answer)) node?.said(from, message, answer);
+        },
+        up: (from, { version }) => {
+          unlinked.linked(from);
+          if (isSpokenAt('listeners', version)) directory?.announcements.linkUp(from);
+        },
         down: from => {
           if (directory?.node(from) !== undefined) unlinked.joined(from);
           node?.linkDown(from);
+          directory?.announcements.linkDown(from);
         },
-        drained: () => {},
+        drained: from => directory?.announcements.drained(from),
         bug: reportBug,
       },
     },
@@ -117,6 +131,7 @@ export async function openCluster(
       handOver: options.mesh.handOver,
     },
   );
+  const polls = new PollHops({ mesh, nodeOfTag, holdMs: options.pollHoldMs });
   const listeners = new Set<() => void>();
   const unlinked = new UnlinkedNodes(clock);
   try {
@@ -132,7 +147,9 @@ export async function openCluster(
     meshAddress: advertised(options.mesh.advertise, mesh.port),
     versions: MESH_VERSIONS,
   });
-  const nodesByTag = new Map<string, string>();
+  directory.announcements.sendThrough((to, announcement) =>
+    mesh.send(to, meshMessage('listeners', { ...announcement })),
+  );
   const nodesChanged = (): void => {
     nodesByTag.clear();
     for (const one of known()) nodesByTag.set(tagOf(one.node), one.node);
@@ -147,7 +164,7 @@ export async function openCluster(
     log,
     listenersMax,
     nodeTag: tagOf(nodeId),
-    nodeOfTag: tag => nodesByTag.get(tag),
+    nodeOfTag,
     channelOf,
     joinHop,
   });
@@ -170,6 +187,7 @@ export async function openCluster(
   nodesChanged();
   return {
     node,
+    polls,
     directory,
     mesh,
     degradedReasons: () => [

@@ -11,11 +11,13 @@ interface OwnListener {
   row: ListenerRow | undefined;
   /** Whether the coordinator has it under the present epoch, as far as we know. */
   isWritten: boolean;
+  /** Whether it ever had it: others may know it from there. */
+  wasWritten: boolean;
 }
 
 export interface OwnObserver {
-  added(row: ListenerRow): void;
-  removed(row: ListenerRow): void;
+  added(row: ListenerRow, at: { readonly isWritten: boolean }): void;
+  removed(row: ListenerRow, at: { readonly wasWritten: boolean }): void;
   /** The same listener under a new epoch. */
   renamed(before: ListenerRow, after: ListenerRow): void;
 }
@@ -63,13 +65,29 @@ export class OwnListeners {
     return this.#held.size >= OWN_ROWS_MAX;
   }
 
+  has(key: string): boolean {
+    return this.#held.has(key);
+  }
+
+  /** The row of a listener that lookups show, as the coordinator keeps it. */
+  shown(key: string): string | undefined {
+    const own = this.#held.get(key);
+    return own?.row === undefined ? undefined : own.placed.text;
+  }
+
+  /** Of all listeners that lookups show. */
+  *keys(): Iterable<string> {
+    for (const [key, { row }] of this.#held) if (row !== undefined) yield key;
+  }
+
   /** Marks the key as being claimed; what is not fit to be kept is a bug of the caller and throws. */
   begin(claim: ListenerClaim): PlacedRow {
     const placed = formatRow(claim);
     assert(isRowKey(claim.key), 'a row key is 1 to 128 printable ASCII characters without spaces');
     assert(!this.#held.has(claim.key), `listener "${claim.key}" is registered once`);
     assert(placed.text.length <= ROW_CHARS_MAX, `a row has at most ${ROW_CHARS_MAX} characters`);
-    this.#held.set(claim.key, { placed, claim, row: undefined, isWritten: false });
+    const standing = { row: undefined, isWritten: false, wasWritten: false };
+    this.#held.set(claim.key, { placed, claim, ...standing });
     return placed;
   }
 
@@ -90,9 +108,10 @@ export class OwnListeners {
     if (own === undefined) return false;
     own.row = { ...own.claim, ...holder };
     own.isWritten = options.isWritten;
+    own.wasWritten = options.isWritten;
     if (own.isWritten) this.#digest = digestWith(this.#digest, own.placed.part, 0);
     else this.#unwritten.add(own);
-    this.#observer.added(own.row);
+    this.#observer.added(own.row, options);
     return true;
   }
 
@@ -110,7 +129,7 @@ export class OwnListeners {
     this.#unwritten.delete(own);
     // Not written, as far as we know; but a write whose answer was lost may have been carried out.
     this.takeOut(own.placed);
-    if (own.row !== undefined) this.#observer.removed(own.row);
+    if (own.row !== undefined) this.#observer.removed(own.row, own);
   }
 
   /** Has the row removed at the coordinator with the next `flush`. */
@@ -173,9 +192,10 @@ export class OwnListeners {
     return 'done';
   }
 
-  /** A point to compare from: true later when no step was begun, under way or ended since. */
+  /** A point to compare from: true later when no step was due, begun, under way or ended since. */
   quietSince(): () => boolean {
-    const steps = this.#stepsOpen === 0 ? this.#steps : -1;
+    const isQuiet = this.#stepsOpen === 0 && this.#toRelease.size === 0;
+    const steps = isQuiet ? this.#steps : -1;
     return () => this.#stepsOpen === 0 && this.#steps === steps;
   }
 
@@ -231,6 +251,7 @@ export class OwnListeners {
     // Released while it was being written: its release waits already.
     if (!this.#unwritten.delete(own)) return;
     own.isWritten = true;
+    own.wasWritten = true;
     this.#digest = digestWith(this.#digest, own.placed.part, 0);
   }
 }

@@ -94,9 +94,13 @@ export class RelayNode implements Cluster {
   constructor(deps: RelayNodeDeps) {
     this.#deps = deps;
     this.nodeTag = deps.nodeTag;
-    this.#lingering = new Lingering(deps.clock, rows => {
-      for (const row of rows) this.#forget(row);
-      deps.onLingering();
+    this.#lingering = new Lingering({
+      clock: deps.clock,
+      isAway: node => deps.directory.announcements.isAway(node),
+      onEnd: rows => {
+        for (const row of rows) this.#forget(row);
+        deps.onLingering();
+      },
     });
     deps.directory.observe(event => this.#directoryChanged(event));
   }
@@ -274,7 +278,15 @@ export class RelayNode implements Cluster {
       return;
     }
     const dial = meshHeadOf('dial', message);
-    if (dial !== undefined && answer !== undefined) answer(this.#answerDial(node, dial));
+    if (dial !== undefined && answer !== undefined) {
+      answer(this.#answerDial(node, dial));
+      return;
+    }
+    const announced = meshHeadOf('listeners', message);
+    if (announced !== undefined) {
+      this.#deps.directory.announcements.heard(node, announced);
+      for (const row of this.#lingering.released(node, announced.released)) this.#forget(row);
+    }
   }
 
   /** Another node's sender is put before a listener here. */

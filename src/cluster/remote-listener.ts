@@ -68,10 +68,12 @@ export class RemoteListener implements ReachableListener {
     pending?.listenerLost();
   }
 
-  /** The listener, or all of its node, is gone. */
+  /**
+   * The listener, or all of its node, is gone. What was put before it may yet turn out not to have been seen, so each
+   * is kept until it is settled.
+   */
   lostAll(): void {
     const pending = [...this.#pending.values()];
-    this.#pending.clear();
     for (const one of pending) one.listenerLost();
   }
 }

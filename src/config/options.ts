@@ -41,6 +41,8 @@ export type OptionGroup =
 
 /** uWebSockets.js takes idle times of 8 to 960 seconds. */
 const KEEP_ALIVE_MS = { min: 8_000, max: 960_000 };
+/** Rounds that follow each other faster would ask listeners that are not back yet. */
+const REBALANCE_INTERVAL_MS_MIN = 1_000;
 /** Largest size an option may ask for: sizes are counted in 32 bits here and there. */
 const BYTES_MAX = 2 ** 31 - 1;
 /** More processes than machines have cores for. */
@@ -195,6 +197,20 @@ export const OPTIONS = {
     group: 'Cluster',
     help: 'Where listeners reach this very node, past the balancer: they are told to dial it, which saves the hop.',
   },
+  rebalance: {
+    placeholder: 'HOW',
+    default: 'on',
+    parse: oneOf('on', 'off'),
+    group: 'Cluster',
+    help: 'on: a node with clearly more listeners than its share asks some to connect again, so that new nodes get theirs.',
+  },
+  rebalanceIntervalMs: {
+    ...milliseconds,
+    default: 60_000,
+    parse: wholeNumber(REBALANCE_INTERVAL_MS_MIN, DELAY_MS_MAX),
+    group: 'Cluster',
+    help: 'At most one round of it in this time: a fifth of its own, spread over a third of the time.',
+  },
   meshSecret: {
     placeholder: 'FILE',
     default: undefined,
@@ -232,6 +248,12 @@ export const OPTIONS = {
     parse: timeout,
     help: 'How long a listener may take to dial the address of an offered connection (then 504).',
   },
+  listenerWaitMs: {
+    ...milliseconds,
+    default: 250,
+    parse: delay,
+    help: 'In a cluster, how long a sender waits for a listener that may just have connected elsewhere (then 404).',
+  },
   tokenGraceMs: {
     ...milliseconds,
     default: 300_000,
@@ -250,6 +272,18 @@ export const OPTIONS = {
     parse: delay,
     help: 'How long a connection that is closing may take to be closed by its peer too.',
   },
+  pollHoldMs: {
+    ...milliseconds,
+    default: 25_000,
+    parse: timeout,
+    help: 'How long a long-poll is held when there is nothing to answer; proxies cut what is silent for longer.',
+  },
+  pollSessionTimeoutMs: {
+    ...milliseconds,
+    default: 60_000,
+    parse: timeout,
+    help: 'A long-poll session that nobody polls for this long is over.',
+  },
   stallTimeoutMs: {
     ...milliseconds,
     default: 0,
@@ -261,6 +295,13 @@ export const OPTIONS = {
     default: 2_000,
     parse: delay,
     help: 'On SIGTERM, time for the load balancer to notice before the port closes.',
+  },
+  drainPort: {
+    placeholder: 'HOW',
+    default: 'open',
+    parse: oneOf('open', 'closed'),
+    group: 'Time',
+    help: 'On SIGTERM, closed: new connections are refused at once, for a balancer that asks for no health, as nginx.',
   },
   drainTimeoutMs: {
     ...milliseconds,
@@ -282,6 +323,24 @@ export const OPTIONS = {
     ...amount,
     default: 50_000,
     help: 'Senders at once: waiting, joined, and HTTP requests in flight; one more is refused.',
+  },
+  pollSessionsMax: {
+    ...amount,
+    default: 20_000,
+    help: 'Long-poll sessions at once; one more is refused (503).',
+  },
+  pollWindowBytes: {
+    ...size,
+    default: 1_048_576,
+    // Two of the longest frames have to fit.
+    parse: wholeNumber(262_144, BYTES_MAX),
+    help: 'What the client of a long-poll session may send before any of it is read.',
+  },
+  pollBufferBytesMax: {
+    ...size,
+    default: 1_048_576,
+    parse: wholeNumber(65_536, BYTES_MAX),
+    help: 'What may wait for the client of a long-poll session before its other side is paused.',
   },
   controlQueueBytesMax: {
     ...size,

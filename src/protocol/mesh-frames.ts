@@ -7,7 +7,7 @@
  * that both speak, so a build must go on speaking its predecessor's: that is what lets a cluster be
  * upgraded one node at a time.
  */
-export const MESH_VERSIONS = { min: 1, max: 1 } as const;
+export const MESH_VERSIONS = { min: 1, max: 2 } as const;
 
 export interface VersionRange {
   readonly min: number;

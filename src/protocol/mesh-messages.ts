@@ -2,15 +2,20 @@
 // the hash that guards MESH_VERSIONS are made from this table. A new kind is a new row, and a version.
 import type { JsonRecord, MeshMessage } from './mesh-frames.ts';
 
-/** A field's type; with `?` it may be left out. A list of texts: one of these. `pairs`: [name, value] pairs. */
+/**
+ * A field's type; with `?` it may be left out. A list of texts: one of these. `pairs`: [name, value] pairs;
+ * `texts`: any number of them.
+ */
 type FieldShape = Primitive | `${Primitive}?` | readonly string[];
-type Primitive = 'string' | 'number' | 'boolean' | 'pairs';
+type Primitive = 'string' | 'number' | 'boolean' | 'pairs' | 'texts';
 type HeadShape = Readonly<Record<string, FieldShape>>;
 
 interface KindShape {
   /** The byte on the wire. */
   readonly kind: number;
   readonly head: HeadShape;
+  /** The version of the mesh protocol that brought it; 1 unless told. Nobody says it on a link of an older one. */
+  readonly since?: number;
 }
 
 /** `id` is always a rendezvous id: a secret, not for logs. "I" and "here" are the node that says it. */
@@ -83,6 +88,60 @@ export const MESH_MESSAGES = {
   'sender-gone': { kind: 22, head: { id: 'string' } },
   /** The control channel that an offer was put before ended first. */
   'listener-lost': { kind: 23, head: { id: 'string' } },
+
+  /**
+   * While the coordinator cannot tell: listeners of mine that came, and some that went. It says how things
+   * are and not how they differ, so that saying it again does no harm.
+   */
+  listeners: {
+    kind: 24,
+    since: 2,
+    head: {
+      /** Whose they are: the speaker's, and nobody else's. */
+      node: 'string',
+      epoch: 'string',
+      /** The coordinator is away for me: I hear of listeners of others in this way only. */
+      isAway: 'boolean',
+      /** [key, row], the row as the coordinator would keep it. */
+      rows: 'pairs',
+      /** Keys. */
+      released: 'texts',
+    },
+  },
+
+  /**
+   * A poll of a session of yours came here; held as long as one that came to you. Wants
+   * `poll-answer`. `session` is always a session's id: a secret, not for logs.
+   */
+  poll: {
+    kind: 25,
+    since: 2,
+    head: {
+      session: 'string',
+      turn: 'number',
+      ack: 'number',
+      credit: 'number',
+      from: 'number?',
+      waitMs: 'number?',
+      bytesMax: 'number',
+    },
+  },
+  /** A batch of a session of yours came here; it is the body. Wants `poll-answer`. */
+  'poll-post': { kind: 26, since: 2, head: { session: 'string' } },
+  /** A client has ended a session of yours here. Wants `poll-answer`. */
+  'poll-end': { kind: 27, since: 2, head: { session: 'string' } },
+  'poll-answer': {
+    kind: 28,
+    since: 2,
+    head: {
+      /** Of a refusal: its row in refusals.ts, and what its text says beyond. */
+      reason: 'string?',
+      detail: 'string?',
+      /** How far you are with the client's frames. To a poll the batch, which is the body, says it. */
+      ack: 'number?',
+      credit: 'number?',
+    },
+  },
 } as const satisfies Record<string, KindShape>;
 
 export type MeshKind = keyof typeof MESH_MESSAGES;
@@ -95,7 +154,9 @@ type ValueOf<Shape> = Shape extends readonly (infer Text)[]
       ? number
       : Shape extends 'boolean' | 'boolean?'
         ? boolean
-        : readonly (readonly [string, string])[];
+        : Shape extends 'texts' | 'texts?'
+          ? readonly string[]
+          : readonly (readonly [string, string])[];
 
 /** The head of a kind of message, as its row in the table says. */
 export type MeshHead<Kind extends MeshKind> = HeadOf<(typeof MESH_MESSAGES)[Kind]['head']>;
@@ -116,6 +177,12 @@ export function meshMessage<Kind extends MeshKind>(
   body: Uint8Array = NOTHING,
 ): MeshMessage {
   return { kind: MESH_MESSAGES[kind].kind, head: { ...head }, body };
+}
+
+/** Whether a kind may be said on a link of this version of the mesh protocol. */
+export function isSpokenAt(kind: MeshKind, version: number): boolean {
+  const shape: KindShape = MESH_MESSAGES[kind];
+  return version >= (shape.since ?? 1);
 }
 
 /** The name of a message's kind; undefined for one that this build does not know. */
@@ -145,11 +212,16 @@ function hasFieldShape(value: unknown, shape: FieldShape): boolean {
   if (typeof shape !== 'string') return typeof value === 'string' && shape.includes(value);
   if (shape.endsWith('?') && value === undefined) return true;
   if (shape.startsWith('pairs')) return Array.isArray(value) && value.every(isPair);
+  if (shape.startsWith('texts')) return Array.isArray(value) && value.every(isText);
   return typeof value === (shape.endsWith('?') ? shape.slice(0, -1) : shape);
 }
 
 function isPair(value: unknown): boolean {
-  return Array.isArray(value) && value.length === 2 && value.every(it => typeof it === 'string');
+  return Array.isArray(value) && value.length === 2 && value.every(isText);
+}
+
+function isText(value: unknown): boolean {
+  return typeof value === 'string';
 }
 
 const KIND_NAMES: (MeshKind | undefined)[] = [];

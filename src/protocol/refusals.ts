@@ -203,6 +203,67 @@ const TABLE = {
     code: BODY_CODES.internalServerError,
     text: 'The relay is shutting down; connect again',
   },
+  // Long-poll sessions (LONG-POLL.md). The names are read by clients.
+  'session-unknown': {
+    httpStatus: 404,
+    closeCode: 1008,
+    code: BODY_CODES.endpointNotFound,
+    text: 'There is no such long-poll session: its id is not one that this relay gave out',
+  },
+  'session-gone': {
+    httpStatus: 410,
+    closeCode: 1008,
+    code: BODY_CODES.endpointNotFound,
+    text: 'The long-poll session is over; open a new one',
+  },
+  'session-superseded': {
+    httpStatus: 409,
+    closeCode: 1008,
+    code: BODY_CODES.forbidden,
+    text: 'A newer poll of this session has taken over',
+  },
+  'sessions-max': {
+    httpStatus: 503,
+    closeCode: 1008,
+    code: BODY_CODES.internalServerError,
+    text: 'QuotaExceeded: The relay has as many long-poll sessions as it may have; try again later',
+  },
+  'poll-malformed': {
+    httpStatus: 400,
+    closeCode: 1002,
+    code: BODY_CODES.forbidden,
+    text: 'The request to the long-poll session is malformed',
+  },
+  'sequence-gap': {
+    httpStatus: 409,
+    closeCode: 1002,
+    code: BODY_CODES.forbidden,
+    text: 'Frames are missing before this batch; send on from the one behind ack',
+  },
+  'credit-exceeded': {
+    httpStatus: 409,
+    closeCode: 1002,
+    code: BODY_CODES.forbidden,
+    text: 'The batch holds more bytes than the session has room for; wait for more credit',
+  },
+  'frames-malformed': {
+    httpStatus: 400,
+    closeCode: 1002,
+    code: BODY_CODES.forbidden,
+    text: 'The frames do not make messages: a continuation without a start, or a frame after Close',
+  },
+  'ack-unknown': {
+    httpStatus: 400,
+    closeCode: 1002,
+    code: BODY_CODES.forbidden,
+    text: 'ack names a frame that was never sent',
+  },
+  'batch-too-large': {
+    httpStatus: 413,
+    closeCode: 1009,
+    code: BODY_CODES.forbidden,
+    text: 'The batch is too large; post it in parts',
+  },
   internal: {
     httpStatus: 500,
     closeCode: 1011,

@@ -74,3 +74,28 @@ export function storeKeys(prefix: string): StoreKeys {
     feed: `${tag}:feed`,
   };
 }
+
+/**
+ * The schema of the records of job dispatch (`store/redis-dispatch-store.ts`). Each partition is one slot: `/` is in no
+ * prefix and no name, so two partitions never have one tag. No key expires, and a key with nothing in it is not there.
+ */
+export interface DispatchKeys {
+  /** Stream of hints about changes in all partitions, trimmed to a length; of a slot of its own. Its loss costs nothing. */
+  readonly feed: string;
+  /** String: `version text`. */
+  document(partition: string, kind: string, id: string): string;
+  /** Sorted set of members. */
+  index(partition: string, name: string): string;
+  /** Stream of entries with ids `0-number`, each with the field `text`, trimmed as its writer says. */
+  log(partition: string, name: string): string;
+}
+
+export function dispatchKeys(prefix: string): DispatchKeys {
+  assert(isKeyPrefix(prefix), 'a key prefix is made of letters, digits, ".", "_", ":" and "-"');
+  return {
+    feed: `{${prefix}}:dispatch:feed`,
+    document: (partition, kind, id) => `{${prefix}/${partition}}:document:${kind}/${id}`,
+    index: (partition, name) => `{${prefix}/${partition}}:index:${name}`,
+    log: (partition, name) => `{${prefix}/${partition}}:log:${name}`,
+  };
+}

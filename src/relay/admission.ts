@@ -1,6 +1,7 @@
 import type { Clock } from '../base/clock.ts';
 import type { TokenVerifier } from '../auth/verify-token.ts';
 import { leadingUuid } from '../protocol/ids.ts';
+import { POLL_PATH } from '../protocol/poll-session.ts';
 import { REFUSALS, refusalText, type RefusalReason } from '../protocol/refusals.ts';
 import { isEntityName } from '../protocol/request-path.ts';
 import type { Right } from '../protocol/resources.ts';
@@ -121,11 +122,16 @@ export function refusalOf(
   const text = refusalText(reason, {
     trackingId,
     host: hostNameOf(request.host),
-    path: request.path.segments.join('/'),
+    path: shownPath(request),
     wallMs,
     ...(detail === undefined ? {} : { detail }),
   });
   return { reason, status: REFUSALS[reason].httpStatus, text, trackingId };
+}
+
+/** A request's path as refusals and logs show it: the id in the path of a long-poll session is a secret. */
+export function shownPath({ path: { segments } }: RelayRequest): string {
+  return segments[0] === POLL_PATH ? POLL_PATH : segments.join('/');
 }
 
 /** The header wins over the query. Source: azure-relay-protocol.md section 2.1. */

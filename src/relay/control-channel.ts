@@ -25,6 +25,7 @@ export type DisconnectReason =
   | 'token-expired'
   | 'renewal-refused'
   | 'draining'
+  | 'rebalanced'
   | 'deleted'
   | 'message-too-big';
 
@@ -53,6 +54,7 @@ export class ControlChannel implements ReachableListener {
   readonly origin: string;
   /** By the clock that never goes back. */
   readonly connectedAtMs: number;
+  readonly transport: 'websocket' | 'poll';
   readonly #socket: ControlSocket;
   readonly #deps: ControlChannelDeps;
   readonly #pending = new Set<Pending>();
@@ -73,6 +75,7 @@ export class ControlChannel implements ReachableListener {
     this.listenerId = identity.listenerId;
     this.origin = identity.origin;
     this.connectedAtMs = deps.clock.nowMs();
+    this.transport = socket.transport ?? 'websocket';
     this.#socket = socket;
     this.#deps = deps;
     this.#armExpiry(expiresAtMs);
@@ -83,10 +86,15 @@ export class ControlChannel implements ReachableListener {
     return this.#pending.size;
   }
 
+  /** It takes nothing new: it ends as soon as its answers are out, or has ended. */
+  get isLeaving(): boolean {
+    const { phase } = this.#state;
+    return this.#endWhenSettled !== undefined || this.#closing !== undefined || phase === 'closed';
+  }
+
   /** False: too much waits on this channel already, or it is closing; nothing was sent. */
   offer(pending: Pending, text: string, body?: Uint8Array): boolean {
-    if (this.#state.phase === 'closed' || this.#closing !== undefined) return false;
-    if (this.#endWhenSettled !== undefined) return false;
+    if (this.isLeaving) return false;
     if (!this.#socket.send(text, body)) return false;
     this.#pending.add(pending);
     return true;
@@ -149,6 +157,7 @@ export class ControlChannel implements ReachableListener {
   /** Takes nothing new, and closes like `end` as soon as nothing is outstanding: answers come back on this channel. */
   endWhenSettled(reason: DisconnectReason, code: number, text: string): void {
     this.#endWhenSettled = () => this.end(reason, code, text);
+    this.hybridConnection.leaving();
     if (this.#pending.size === 0) this.#endWhenSettled();
   }
 

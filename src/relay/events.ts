@@ -1,13 +1,16 @@
 import type { Clock } from '../base/clock.ts';
 import type { Logger } from '../base/logger.ts';
 import type { RefusalReason } from '../protocol/refusals.ts';
-import { refusalOf } from './admission.ts';
+import { refusalOf, shownPath } from './admission.ts';
 import type { ControlChannel, DisconnectReason } from './control-channel.ts';
 import type { HybridConnection } from './hybrid-connection.ts';
-import type { Meter, PairEnd, Randomness, Refused, RelayRequest } from './ports.ts';
+import type { Channel, Meter, PairEnd, Randomness, Refused, RelayRequest } from './ports.ts';
 
 /** Who asks, for logs and the `role` label of refusals. */
-export type Role = 'listener' | 'sender' | 'http' | 'rendezvous';
+export type Role = 'listener' | 'sender' | 'http' | 'rendezvous' | 'poll';
+
+/** What became of a sender that was held because its listener was not there. */
+export type HeldOutcome = 'offered' | 'refused' | 'gone';
 
 /**
  * Every event of a connection's life in one place: what is logged (names after Azure's diagnostic
@@ -45,7 +48,7 @@ export class RelayEvents {
     const name = hybridConnection?.name ?? UNKNOWN;
     if (role === 'listener') {
       this.#meter.count('halfway_listener_connections_total', resultOf(name, refused.status));
-    } else if (role !== 'rendezvous') {
+    } else if (role === 'sender' || role === 'http') {
       this.#meter.count('halfway_sender_connections_total', resultOf(name, refused.status));
     }
     this.#log.debug(
@@ -55,7 +58,7 @@ export class RelayEvents {
         role,
         code: refused.status,
         trackingId: refused.trackingId,
-        path: request.path.segments.join('/'),
+        path: shownPath(request),
         remoteIp: request.remote.address,
       },
       'refused',
@@ -71,6 +74,7 @@ export class RelayEvents {
         event: 'NewListenerRegistered',
         hybridConnection: name,
         trackingId: listener.listenerId,
+        transport: listener.transport,
         remoteIp: request.remote.address,
       },
       'listener registered',
@@ -106,7 +110,17 @@ export class RelayEvents {
     );
   }
 
-  pairJoined(hybridConnection: HybridConnection, trackingId: string, waitedMs: number): void {
+  /** A sender that waited for a listener to come waits no longer. */
+  senderReleased(outcome: HeldOutcome): void {
+    this.#meter.count('halfway_held_senders_total', { outcome });
+  }
+
+  pairJoined(
+    hybridConnection: HybridConnection,
+    trackingId: string,
+    waitedMs: number,
+    { sender, listener }: { readonly sender: Channel; readonly listener: Channel },
+  ): void {
     this.#meter.count('halfway_sender_connections_total', resultOf(hybridConnection.name, 101));
     this.#meter.observe('halfway_rendezvous_duration_seconds', waitedMs / 1000, {});
     this.#log.debug(
@@ -114,6 +128,9 @@ export class RelayEvents {
         event: 'SenderListenerConnectionEstablished',
         hybridConnection: hybridConnection.name,
         trackingId,
+        transport: sender.transport ?? 'websocket',
+        // Undefined for a stream from another node, too.
+        listenerTransport: listener.transport,
         durationMs: Math.round(waitedMs),
       },
       'pair joined',

@@ -1,6 +1,6 @@
 import { fitsControlChannel } from '../protocol/control-messages.ts';
 import { listenerFilterOf } from '../protocol/relayed-headers.ts';
-import type { HybridConnection } from './hybrid-connection.ts';
+import type { HybridConnection, ListenerChoice } from './hybrid-connection.ts';
 import { requestMessage, requestPointer } from './listener-messages.ts';
 import type {
   HttpSender,
@@ -20,8 +20,8 @@ export type HttpBody =
 
 /** An HTTP request that may be relayed, once its body is at hand or known to be long. */
 export interface AdmittedHttp {
-  /** The transport reports `senderGone` to what is returned; undefined: it was refused at once. */
-  relay(sender: HttpSender, body: HttpBody): RelayedRequest | undefined;
+  /** The transport reports `senderGone` to what is returned, which may be over at once. */
+  relay(sender: HttpSender, body: HttpBody): RelayedRequest;
 }
 
 /** What is known of an HTTP request once it is admitted. */
@@ -34,20 +34,20 @@ export interface HttpRelaying {
   readonly stripAuthorization: boolean;
   /** What addresses begin with that a listener is given. */
   readonly originFor: (listener: ReachableListener) => string;
-  /** Registers the request; `offerAgain` puts it before another listener. */
-  readonly begin: (offerAgain: () => boolean) => RelayedRequest;
+  /** Registers the request; `offer` puts it before a listener that comes into question and was not asked yet. */
+  readonly begin: (choice: ListenerChoice, offer: () => boolean) => RelayedRequest;
 }
 
 /**
  * Puts an HTTP request before a listener: whole on its control channel where it fits, else as an
- * address to fetch it from. Undefined: nobody could be asked, and the sender has been told.
+ * address to fetch it from.
  */
-export function relayHttp(body: HttpBody, about: HttpRelaying): RelayedRequest | undefined {
+export function relayHttp(body: HttpBody, about: HttpRelaying): RelayedRequest {
   const { request, hybridConnection, random, originFor } = about;
   // A listener elsewhere may say no later than one here: those that did are not asked again.
   const asked = new Set<ReachableListener>();
   const askedInline = new Set<ReachableListener>();
-  const choice = { filter: listenerFilterOf(request.headers), except: asked };
+  const choice: ListenerChoice = { filter: listenerFilterOf(request.headers) };
   const put = (chosen: ReachableListener): boolean => {
     const bytes = body.kind === 'whole' ? body.bytes : undefined;
     if (body.kind !== 'stream' && !askedInline.has(chosen)) {
@@ -65,17 +65,17 @@ export function relayHttp(body: HttpBody, about: HttpRelaying): RelayedRequest |
     const pointer = requestPointer(request, originFor(chosen), relayed.id);
     return relayed.offerAddress(chosen, pointer, message(chosen, true), streamOf(body));
   };
-  const offer = (): boolean => hybridConnection.offer(random, choice, put) !== undefined;
-  const relayed = about.begin(offer);
+  const offer = (): boolean =>
+    hybridConnection.offer(random, { ...choice, except: asked }, put) !== undefined;
+  const relayed = about.begin(choice, offer);
   const message = (chosen: ReachableListener, hasBody: boolean): string =>
     requestMessage(request, originFor(chosen), relayed.id, {
       method: about.method,
       stripAuthorization: about.stripAuthorization,
       body: hasBody,
     });
-  if (offer()) return relayed;
-  relayed.refuse(hybridConnection.whyNobody({ filter: choice.filter }));
-  return undefined;
+  relayed.start();
+  return relayed;
 }
 
 /** A body that is at hand, as the stream that a rendezvous reads. */

@@ -28,6 +28,8 @@ export interface HybridConnectionTerms extends HybridConnectionDescription {
   readonly updatedAtMs: number;
 }
 
+const NOT_EXPECTED = Number.NEGATIVE_INFINITY;
+
 /** One named meeting point: its listeners, the choice among them, and its traffic. */
 export class HybridConnection {
   readonly name: string;
@@ -39,9 +41,15 @@ export class HybridConnection {
   readonly requests = new Map<string, RelayedRequest>();
   /** WebSocket senders whose listener has not dialled yet. */
   readonly waiting = new Set<Rendezvous>();
+  /** One for each sender that waits for a listener to come: to be called when one may have. */
+  readonly held = new Set<() => void>();
+  /** Until when a listener is expected that was here a moment ago; by the clock that never goes back. */
+  #expectedUntilMs = NOT_EXPECTED;
   /** One for each joined pair: closes both of its ends with a code. */
   readonly pairs = new Set<(code: number, reason: string) => void>();
   #listeners: readonly ControlChannel[] = [];
+  /** Those of them that are not about to leave. */
+  #staying: readonly ControlChannel[] = [];
   #elsewhere: readonly ReachableListener[] = [];
   #all: readonly ReachableListener[] = [];
 
@@ -114,24 +122,56 @@ export class HybridConnection {
     return this.#all;
   }
 
+  /** A listener that was asked to connect again is expected until then; none any more when one has come. */
+  get expectedUntilMs(): number {
+    return this.#expectedUntilMs;
+  }
+
+  expectListener(untilMs: number): void {
+    this.#expectedUntilMs = untilMs;
+  }
+
   add(listener: ControlChannel): void {
     this.#listeners = [...this.#listeners, listener];
-    this.#join();
+    this.#sort();
+    this.#listenerCame();
   }
 
   remove(listener: ControlChannel): void {
     this.#listeners = this.#listeners.filter(one => one !== listener);
+    this.#sort();
+  }
+
+  /** One of `listeners` takes nothing new from here on, and ends when its answers are out. */
+  leaving(): void {
+    this.#sort();
+  }
+
+  #sort(): void {
+    this.#staying = this.#listeners.filter(({ isLeaving }) => !isLeaving);
     this.#join();
   }
 
   /** Replaces what is known of listeners on other nodes. */
   setElsewhere(listeners: readonly ReachableListener[]): void {
+    const before = this.#elsewhere;
     this.#elsewhere = listeners;
     this.#join();
+    // Of thousands of listeners one comes or goes at a time, and nearly always nobody waits for it.
+    if (this.held.size === 0 && this.#expectedUntilMs === NOT_EXPECTED) return;
+    const known = new Set(before);
+    if (listeners.some(listener => !known.has(listener))) this.#listenerCame();
   }
 
   #join(): void {
-    this.#all = [...this.#listeners, ...this.#elsewhere];
+    this.#all = [...this.#staying, ...this.#elsewhere];
+  }
+
+  #listenerCame(): void {
+    this.#expectedUntilMs = NOT_EXPECTED;
+    // Each takes itself out when it has been put before a listener.
+    const held = [...this.held];
+    for (const look of held) look();
   }
 
   hasAny(choice: ListenerChoice): boolean {
@@ -169,6 +209,15 @@ export class HybridConnection {
       if (next === undefined || put(next)) return next;
       except.add(next);
     }
+  }
+
+  /**
+   * Whether nobody here comes into question: whom the sender wants may just have connected, to this node or to
+   * another one, and a moment of waiting helps. One that is here and crowded is a reason to refuse.
+   */
+  isAbsent({ filter }: ListenerChoice): boolean {
+    if (this.#isDeleted) return false;
+    return !this.#staying.some(listener => isMet(filter, listener));
   }
 
   /** Why nobody could be asked: no listener, none that the sender wants, or all of them crowded. */

@@ -4,6 +4,8 @@ export interface RelayLimits {
   readonly requestTimeoutMs: number;
   readonly responseIdleTimeoutMs: number;
   readonly tokenGraceMs: number;
+  /** Of one node among others: how long a sender waits for a listener that may be there in a moment. */
+  readonly listenerWaitMs: number;
   readonly listenersMax: number;
   readonly hybridConnectionsMax: number;
   /** Senders at once: waiting for a listener, joined, and HTTP requests in flight. */
@@ -26,6 +28,15 @@ export const CONTROL_JSON_BYTES_MAX = 65_535;
  * and answer on the new channel; one that does not come back should not cost its sender the whole wait.
  */
 export const LISTENER_LOSS_GRACE_MS = 5_000;
+
+/**
+ * How long senders wait for a listener that was asked to connect again: a second for the handshakes of a
+ * distant client, and room for one that waits before it begins.
+ */
+export const LISTENER_RETURN_MS = 3_000;
+
+/** Senders that wait for a listener to come, of all hybrid connections together; one more is refused at once. */
+export const HELD_SENDERS_MAX = 2_000;
 
 /** What the peers of a hybrid connection are told when it is deleted. */
 export const DELETED = 'The hybrid connection was deleted';

@@ -61,6 +61,7 @@ export const RELAY_METRICS: readonly MetricDefinition[] = [
       'token-expired',
       'renewal-refused',
       'draining',
+      'rebalanced',
       'deleted',
       'message-too-big',
     ].map(reason => ({ reason })),
@@ -80,7 +81,7 @@ export const RELAY_METRICS: readonly MetricDefinition[] = [
     help: 'Everything the relay said no to, by reason and by who asked',
     labels: ['reason', 'role'],
     values: Object.keys(REFUSALS).flatMap(reason =>
-      ['listener', 'sender', 'http', 'rendezvous'].map(role => ({ reason, role })),
+      ['listener', 'sender', 'http', 'rendezvous', 'poll'].map(role => ({ reason, role })),
     ),
   },
   {
@@ -113,6 +114,18 @@ export const RELAY_METRICS: readonly MetricDefinition[] = [
     name: 'halfway_waiting_senders',
     kind: 'gauge',
     help: 'WebSocket senders whose listener has not dialled yet',
+  },
+  {
+    name: 'halfway_held_senders',
+    kind: 'gauge',
+    help: 'Senders and requests that wait for a listener to come',
+  },
+  {
+    name: 'halfway_held_senders_total',
+    kind: 'counter',
+    help: 'Senders and requests that waited for a listener to come, by what became of them',
+    labels: ['outcome'],
+    values: ['offered', 'refused', 'gone'].map(outcome => ({ outcome })),
   },
   {
     name: 'halfway_hybrid_connections',

@@ -36,6 +36,8 @@ export type DataOpcode = (typeof OPCODE)[keyof typeof OPCODE];
  * another node. It speaks in fragments as they arrive, so messages have no size limit.
  */
 export interface Channel {
+  /** Said in logs; undefined: a WebSocket, or whatever another node has. */
+  readonly transport?: 'poll';
   /** Takes over all events of the channel, once; reading starts with the first `resume`. */
   receive(receiver: ChannelReceiver): void;
   /** Sends one fragment. False: stop until `drained`; what was given is queued all the same. */
@@ -147,6 +149,8 @@ export type ListenerResponse = Extract<ListenerMessage, { readonly type: 'respon
 
 /** A listener's control WebSocket, as its `ControlChannel` uses it. */
 export interface ControlSocket {
+  /** Said in logs; undefined: a WebSocket. */
+  readonly transport?: 'poll';
   /**
    * Queues one JSON text message and, right behind it with nothing between, its binary body.
    * False: the limit of bytes waiting is reached and nothing was queued.

@@ -3,12 +3,13 @@ import type { TokenVerifier } from '../auth/verify-token.ts';
 import { formatRendezvousId, leadingUuid } from '../protocol/ids.ts';
 import type { RefusalReason } from '../protocol/refusals.ts';
 import { listenerFilterOf } from '../protocol/relayed-headers.ts';
+import { AbsentListeners } from './absent-listeners.ts';
 import { Admissions, type Admission, httpToken, webSocketToken } from './admission.ts';
 import { ControlChannel } from './control-channel.ts';
 import type { RelayEvents, Role } from './events.ts';
 import { GivenAddresses, type DialOutcome } from './given-addresses.ts';
 import { relayHttp, type AdmittedHttp } from './http-relaying.ts';
-import type { HybridConnection } from './hybrid-connection.ts';
+import type { HybridConnection, ListenerChoice } from './hybrid-connection.ts';
 import { DELETED, type RelayLimits } from './limits.ts';
 import { acceptMessage } from './listener-messages.ts';
 import type { Namespace, NamespaceTable } from './namespaces.ts';
@@ -65,6 +66,7 @@ export class Relay {
   readonly #deps: RelayDeps;
   readonly #admissions: Admissions;
   readonly #addresses: GivenAddresses;
+  readonly #absent: AbsentListeners;
   readonly #listeners = new Set<ControlChannel>();
   #senders = 0;
   #waiting = 0;
@@ -75,6 +77,12 @@ export class Relay {
     this.#deps = deps;
     this.#nodeTag = deps.cluster?.nodeTag ?? '';
     this.#addresses = new GivenAddresses(deps.events);
+    this.#absent = new AbsentListeners({
+      clock: deps.clock,
+      events: deps.events,
+      waitMs: deps.limits.listenerWaitMs,
+      isAlone: deps.cluster === undefined,
+    });
     this.#admissions = new Admissions(deps.namespaces, deps.verifier, deps.clock, {
       autoCreate: deps.autoCreate,
       hybridConnectionsMax: deps.limits.hybridConnectionsMax,
@@ -92,6 +100,11 @@ export class Relay {
 
   get waitingSenders(): number {
     return this.#waiting;
+  }
+
+  /** Senders of either kind that wait for a listener to come. */
+  get heldSenders(): number {
+    return this.#absent.count;
   }
 
   /** `decided` is called once: now, or, in a cluster, when a place has been claimed. */
@@ -158,6 +171,9 @@ export class Relay {
               hybridConnection.remove(ended);
               this.#listeners.delete(ended);
               place.release();
+              if (reason === 'draining' || reason === 'rebalanced') {
+                this.#absent.expect(hybridConnection);
+              }
               events.listenerEnded(ended, reason);
             },
           },
@@ -191,20 +207,22 @@ export class Relay {
     const { hybridConnection } = admitted;
     const startedAtMs = clock.nowMs();
     const uuid = leadingUuid(request.query.id) ?? random.uuid();
-    const filter = listenerFilterOf(request.headers);
+    const choice: ListenerChoice = { filter: listenerFilterOf(request.headers) };
     this.#senders += 1;
     this.#waiting += 1;
     const rendezvous: Rendezvous = new Rendezvous(clock, limits.acceptTimeoutMs, {
-      offer: (listenerLost, except) => {
+      offer: (fate, except) => {
         const id = formatRendezvousId(uuid, random.secretHex(), this.#nodeTag);
-        const pending = { id, listenerLost };
-        const listener = hybridConnection.offer(random, { filter, except }, chosen =>
+        const pending = { id, ...fate };
+        const listener = hybridConnection.offer(random, { ...choice, except }, chosen =>
           chosen.offer(pending, acceptMessage(request, this.#addressOrigin(chosen), id)),
         );
         if (listener === undefined) return undefined;
         this.#addresses.giveAccept(id, rendezvous, request);
         return { pending, listener };
       },
+      hold: (held, waitMsMin) =>
+        this.#absent.hold({ hybridConnection, choice, ...held }, waitMsMin),
       withdraw: id => this.#addresses.withdraw(id),
       refuseSender: reason =>
         sender.refuse(events.refused(reason, request, 'sender', undefined, hybridConnection)),
@@ -216,7 +234,8 @@ export class Relay {
       },
       completeSender: (protocol, opened) => sender.complete(protocol, opened),
       join: (senderChannel, listenerChannel) => {
-        events.pairJoined(hybridConnection, uuid, clock.nowMs() - startedAtMs);
+        const ends = { sender: senderChannel, listener: listenerChannel };
+        events.pairJoined(hybridConnection, uuid, clock.nowMs() - startedAtMs, ends);
         this.#join(hybridConnection, uuid, senderChannel, listenerChannel);
       },
       ended: phase => {
@@ -226,7 +245,7 @@ export class Relay {
       },
     });
     hybridConnection.waiting.add(rendezvous);
-    rendezvous.start(() => hybridConnection.whyNobody({ filter }));
+    rendezvous.start(() => hybridConnection.whyNobody(choice));
     return rendezvous;
   }
 
@@ -257,7 +276,8 @@ export class Relay {
           random: this.#deps.random,
           stripAuthorization,
           originFor: listener => this.#addressOrigin(listener),
-          begin: offerAgain => this.#relayed(request, method, sender, hybridConnection, offerAgain),
+          begin: (choice, offer) =>
+            this.#relayed({ request, method, sender, hybridConnection, choice, offer }),
         }),
     };
   }
@@ -293,6 +313,33 @@ export class Relay {
     }
   }
 
+  /** Those on this node, in the order in which they came. */
+  get listeners(): Iterable<ControlChannel> {
+    return this.#listeners;
+  }
+
+  /**
+   * Asks a listener to connect again, because another node has room for it: at once, or when its answers are out.
+   * False: this is not the moment, because nobody else of its hybrid connection could take its senders meanwhile.
+   */
+  moveListener(listener: ControlChannel): boolean {
+    if (listener.isLeaving) return true;
+    const { hybridConnection } = listener;
+    const isOnly = hybridConnection.reachable.every(one => one === listener);
+    const isOneAway =
+      this.#absent.isExpected(hybridConnection) ||
+      hybridConnection.listeners.some(one => one.isLeaving);
+    if (isOnly && (isOneAway || listener.outstanding > 0)) return false;
+    listener.endWhenSettled('rebalanced', 1001, 'Another node has more room; connect again');
+    return true;
+  }
+
+  /** Listeners of a hybrid connection have lost their node, or were asked to move: they will be back. */
+  expectListener(name: EntityName): void {
+    const found = this.find(name);
+    if (found !== undefined) this.#absent.expect(found);
+  }
+
   /** Ends all joined pairs that are left. */
   closePairs(code: number, reason: string): void {
     for (const namespace of this.#deps.namespaces.all) {
@@ -323,13 +370,15 @@ export class Relay {
     return { hybridConnection };
   }
 
-  #relayed(
-    request: RelayRequest,
-    method: string,
-    sender: HttpSender,
-    hybridConnection: HybridConnection,
-    offerAgain: () => boolean,
-  ): RelayedRequest {
+  #relayed(about: {
+    readonly request: RelayRequest;
+    readonly method: string;
+    readonly sender: HttpSender;
+    readonly hybridConnection: HybridConnection;
+    readonly choice: ListenerChoice;
+    readonly offer: () => boolean;
+  }): RelayedRequest {
+    const { request, method, sender, hybridConnection, choice, offer } = about;
     const { clock, events, limits, random } = this.#deps;
     const id = formatRendezvousId(
       leadingUuid(request.query.id) ?? random.uuid(),
@@ -343,7 +392,10 @@ export class Relay {
       viaHost: request.host,
       limits,
       traffic: hybridConnection.traffic,
-      offerAgain,
+      offer,
+      whyNobody: () => hybridConnection.whyNobody(choice),
+      hold: (held, waitMsMin) =>
+        this.#absent.hold({ hybridConnection, choice, ...held }, waitMsMin),
       refusal: (reason, detail) =>
         events.refused(reason, request, 'http', detail, hybridConnection),
       onDone: status => {

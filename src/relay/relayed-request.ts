@@ -1,10 +1,10 @@
-import type { Clock } from '../base/clock.ts';
+import type { CancelTimer, Clock } from '../base/clock.ts';
 import { IdleTimer } from '../base/idle-timer.ts';
 import { parseListenerMessage } from '../protocol/control-messages.ts';
 import { reasonPhrase, responseHeadersOf } from '../protocol/relayed-headers.ts';
 import type { RefusalReason } from '../protocol/refusals.ts';
 import type { RendezvousId } from '../protocol/ids.ts';
-import { DELETED, LISTENER_LOSS_GRACE_MS, type RelayLimits } from './limits.ts';
+import { DELETED, LISTENER_LOSS_GRACE_MS, LISTENER_RETURN_MS, type RelayLimits } from './limits.ts';
 import {
   OPCODE,
   type Channel,
@@ -19,6 +19,7 @@ import {
   type ResponseHead,
   type TrafficCounters,
 } from './ports.ts';
+import type { RendezvousActions } from './rendezvous.ts';
 
 /**
  * One HTTP request carried to a listener and back.
@@ -49,8 +50,12 @@ export interface RelayedRequestOptions {
   readonly traffic: TrafficCounters;
   /** Called once. `status` is what the listener answered; undefined: no answer of its reached the sender whole. */
   readonly onDone: (status: number | undefined) => void;
-  /** Puts it before another listener; false: there is none that was not asked. */
-  readonly offerAgain?: () => boolean;
+  /** Puts it before a listener that was not asked yet; false: there is none. */
+  readonly offer?: () => boolean;
+  /** Why there was none. */
+  readonly whyNobody?: () => RefusalReason;
+  /** As of `RendezvousActions`. */
+  readonly hold?: RendezvousActions['hold'];
   /** The relay's own answer for a reason. */
   readonly refusal: (reason: RefusalReason, detail?: string) => Refused;
 }
@@ -82,7 +87,9 @@ export class RelayedRequest implements Pending {
   readonly #http: HttpSender;
   readonly #options: RelayedRequestOptions;
   #state: State = { phase: 'offered', inline: true };
-  #timer: IdleTimer;
+  /** Undefined until somebody was asked. */
+  #timer: IdleTimer | undefined;
+  #cancelHold: CancelTimer = () => {};
   #listener: ReachableListener | undefined;
   /** For a request that was offered by address only: what the listener fetches. */
   #toFetch: { readonly json: string; readonly body: RequestBody } | undefined;
@@ -93,15 +100,18 @@ export class RelayedRequest implements Pending {
     this.#clock = clock;
     this.#http = http;
     this.#options = options;
-    this.#timer = new IdleTimer(clock, options.limits.requestTimeoutMs, () =>
-      this.#late('response-late'),
-    );
+  }
+
+  /** Puts it before its first listener; where nobody can be asked just now it is held, or refused. */
+  start(): void {
+    if (this.#options.offer?.() !== true) this.#nobody(0);
   }
 
   /** False: the listener's control channel takes no more. */
   offerInline(listener: ReachableListener, json: string, body: Uint8Array | undefined): boolean {
     if (!listener.offer(this, json, body)) return false;
     this.#listener = listener;
+    this.#restartTimer(this.#options.limits.requestTimeoutMs, 'response-late');
     if (body !== undefined) this.#countToListener(body.length);
     return true;
   }
@@ -178,7 +188,6 @@ export class RelayedRequest implements Pending {
   }
 
   listenerLost(): void {
-    this.#listener = undefined;
     if (this.#state.phase !== 'offered') return;
     // Libraries reconnect at once and answer on the new channel, so the request is not over yet.
     this.#restartTimer(
@@ -189,12 +198,21 @@ export class RelayedRequest implements Pending {
 
   notTaken(): void {
     this.#listener = undefined;
-    if (this.#state.phase !== 'offered' || this.#options.offerAgain?.() === true) return;
-    this.refuse('overloaded');
+    if (this.#state.phase !== 'offered' || this.#options.offer?.() === true) return;
+    this.#timer?.stop();
+    this.#nobody(LISTENER_RETURN_MS);
   }
 
   senderGone(): void {
     if (this.#state.phase !== 'done') this.#finish(undefined, 1001, 'The sender went away');
+  }
+
+  #nobody(waitMsMin: number): void {
+    const { offer, whyNobody, hold } = this.#options;
+    const refuse = (): void => this.refuse(whyNobody?.() ?? 'overloaded');
+    const held = offer === undefined ? undefined : hold?.({ offer, over: refuse }, waitMsMin);
+    if (held === undefined) refuse();
+    else this.#cancelHold = held;
   }
 
   #receiver(channel: Channel): ChannelReceiver {
@@ -218,7 +236,7 @@ export class RelayedRequest implements Pending {
       if (this.#state.phase !== 'dialled' && this.#state.phase !== 'answering') return;
       // An empty chunk that is not the last would be an empty frame for nothing.
       if (chunk.length === 0 && !isLast) return;
-      this.#timer.touch();
+      this.#timer?.touch();
       this.#countToListener(chunk.length);
       const hasRoom = channel.send(opcode, isLast, chunk);
       opcode = OPCODE.continuation;
@@ -282,7 +300,7 @@ export class RelayedRequest implements Pending {
       this.#violation('Body messages must be MessageType=Binary.');
       return;
     }
-    this.#timer.touch();
+    this.#timer?.touch();
     if (!state.head.bodyless && payload.length > 0) {
       this.#countToSender(payload.length);
       if (!this.#http.write(payload)) state.channel.pause();
@@ -350,7 +368,8 @@ export class RelayedRequest implements Pending {
   #finish(status: number | undefined, closeCode: number, closeText: string): void {
     const state = this.#state;
     this.#state = { phase: 'done' };
-    this.#timer.stop();
+    this.#timer?.stop();
+    this.#cancelHold();
     this.#listener?.settled(this);
     this.#toFetch = undefined;
     this.#options.onDone(status);
@@ -362,7 +381,7 @@ export class RelayedRequest implements Pending {
   }
 
   #restartTimer(timeoutMs: number, reason: RefusalReason): void {
-    this.#timer.stop();
+    this.#timer?.stop();
     this.#timer = new IdleTimer(this.#clock, timeoutMs, () => this.#late(reason));
   }
 

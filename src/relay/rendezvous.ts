@@ -2,7 +2,7 @@ import { unreachable } from '../base/assert.ts';
 import type { CancelTimer, Clock } from '../base/clock.ts';
 import type { RendezvousId } from '../protocol/ids.ts';
 import type { RefusalReason } from '../protocol/refusals.ts';
-import { LISTENER_LOSS_GRACE_MS } from './limits.ts';
+import { LISTENER_LOSS_GRACE_MS, LISTENER_RETURN_MS } from './limits.ts';
 import type { Channel, Pending, ReachableListener } from './ports.ts';
 
 /**
@@ -10,7 +10,8 @@ import type { Channel, Pending, ReachableListener } from './ports.ts';
  *
  *     waiting ── dialled ──▶ joining ── sender opened ──▶ joined
  *     waiting ── rejected, refused, timed out or sender gone ──▶ closed
- *     joining ── sender gone or listener gone ──▶ closed
+ *     joining ── sender gone ──▶ closed
+ *     joining ── listener gone ──▶ waiting, and the next listener is asked
  *
  * `joined` and `closed` are final. The wait is bounded, so that a dead listener cannot hold a
  * sender's socket. `joining` lasts from the listener's 101 to the sender's, one turn of the loop.
@@ -41,7 +42,7 @@ export function advance(phase: RendezvousPhase, event: RendezvousEvent): Rendezv
     case 'sender-gone':
       return 'closed';
     case 'listener-gone':
-      return phase === 'joining' ? 'closed' : phase;
+      return phase === 'joining' ? 'waiting' : phase;
     default:
       return unreachable(event);
   }
@@ -56,7 +57,15 @@ export interface Offer {
 /** What happens outside when a rendezvous moves; `relay.ts` performs it. */
 export interface RendezvousActions {
   /** Puts a fresh address before a listener that has not had its turn; undefined when none is left. */
-  offer(listenerLost: () => void, tried: ReadonlySet<ReachableListener>): Offer | undefined;
+  offer(
+    fate: Required<Omit<Pending, 'id'>>,
+    tried: ReadonlySet<ReachableListener>,
+  ): Offer | undefined;
+  /** Calls `offer` when a listener has come, `over` when none did; undefined: there is no use in waiting. */
+  hold(
+    sender: { readonly offer: () => boolean; readonly over: () => void },
+    waitMsMin: number,
+  ): CancelTimer | undefined;
   /** Makes an address worthless. */
   withdraw(id: RendezvousId): void;
   refuseSender(reason: RefusalReason): void;
@@ -78,11 +87,20 @@ export class Rendezvous {
   readonly #actions: RendezvousActions;
   readonly #acceptTimeoutMs: number;
   readonly #tried = new Set<ReachableListener>();
+  /** Listeners that dialled and did not arrive. They would: each is asked once more. */
+  readonly #strayed = new Set<ReachableListener>();
   #phase: RendezvousPhase = 'waiting';
   #offered: Offer | undefined;
+  /** Whose dial is being finished. */
+  #dialling: ReachableListener | undefined;
   #listenerChannel: Channel | undefined;
-  #cancelDeadline: CancelTimer = () => {};
+  #whenNobody: () => RefusalReason = () => 'no-listener';
+  /** Undefined until somebody was asked. */
+  #cancelDeadline: CancelTimer | undefined;
+  /** The whole wait is over; a dial that came in time is still finished. */
+  #isOverdue = false;
   #cancelNext: CancelTimer = () => {};
+  #cancelHold: CancelTimer = () => {};
 
   constructor(clock: Clock, acceptTimeoutMs: number, actions: RendezvousActions) {
     this.#clock = clock;
@@ -90,17 +108,18 @@ export class Rendezvous {
     this.#actions = actions;
   }
 
-  /** Puts the sender before its first listener; refuses it when no listener can be asked at all. */
+  /** Puts the sender before its first listener; holds or refuses it when no listener can be asked at all. */
   start(whenNobody: () => RefusalReason): void {
-    this.#cancelDeadline = this.#clock.after(this.#acceptTimeoutMs, () => this.#timedOut());
-    if (!this.#offerNext()) this.#refuse('refused', whenNobody());
+    this.#whenNobody = whenNobody;
+    if (!this.#offerNext()) this.#nobody(0);
   }
 
   /** The listener dialled and its handshake is being finished. False: it comes too late. */
   dialled(): boolean {
     if (this.#phase !== 'waiting') return false;
     this.#phase = advance(this.#phase, 'dialled');
-    this.#stopWaiting();
+    this.#dialling = this.#offered?.listener;
+    this.#stopAsking();
     return true;
   }
 
@@ -114,11 +133,21 @@ export class Rendezvous {
     this.#actions.completeSender(protocol, sender => this.#senderOpened(sender, listener));
   }
 
-  /** The listener dialled and went away before its WebSocket was open. */
+  /**
+   * The listener dialled and went away before its WebSocket was open, or the node did that it had
+   * dialled at: then it is there still, and can be asked again.
+   */
   listenerGone(): void {
     if (this.#phase !== 'joining') return;
-    this.#close('listener-gone');
-    this.#actions.refuseSender('listener-lost');
+    this.#phase = advance(this.#phase, 'listener-gone');
+    const listener = this.#dialling;
+    this.#dialling = undefined;
+    if (listener !== undefined && !this.#strayed.has(listener)) {
+      this.#strayed.add(listener);
+      this.#tried.delete(listener);
+    }
+    if (this.#isOverdue) this.#timedOut();
+    else if (!this.#offerNext()) this.#refuse('refused', 'listener-lost');
   }
 
   rejected(status: number, description: string): void {
@@ -149,6 +178,21 @@ export class Rendezvous {
     });
   }
 
+  /** The listener never saw it: it was going already, or has no room. */
+  #notTaken(offered: Offer): void {
+    if (this.#phase !== 'waiting' || this.#offered !== offered || this.#offerNext()) return;
+    this.#cancelNext();
+    this.#withdraw();
+    this.#nobody(LISTENER_RETURN_MS);
+  }
+
+  #nobody(waitMsMin: number): void {
+    const refuse = (): void => this.#refuse('refused', this.#whenNobody());
+    const held = this.#actions.hold({ offer: () => this.#offerNext(), over: refuse }, waitMsMin);
+    if (held === undefined) refuse();
+    else this.#cancelHold = held;
+  }
+
   #senderOpened(sender: Channel, listener: Channel): void {
     if (this.#phase !== 'joining') {
       sender.destroy();
@@ -156,15 +200,23 @@ export class Rendezvous {
     }
     this.#phase = advance(this.#phase, 'sender-opened');
     this.#listenerChannel = undefined;
+    this.#stopWaiting();
     this.#actions.ended('joined');
     this.#actions.join(sender, listener);
   }
 
   #offerNext(): boolean {
-    const next = this.#actions.offer(() => {
-      if (next !== undefined) this.#listenerLost(next);
-    }, this.#tried);
+    const fate = {
+      listenerLost: (): void => {
+        if (next !== undefined) this.#listenerLost(next);
+      },
+      notTaken: (): void => {
+        if (next !== undefined) this.#notTaken(next);
+      },
+    };
+    const next = this.#actions.offer(fate, this.#tried);
     if (next === undefined) return false;
+    this.#cancelDeadline ??= this.#clock.after(this.#acceptTimeoutMs, () => this.#timedOut());
     this.#withdraw();
     this.#offered = next;
     this.#tried.add(next.listener);
@@ -176,6 +228,7 @@ export class Rendezvous {
   }
 
   #timedOut(): void {
+    this.#isOverdue = true;
     this.#refuse('timed-out', 'listener-silent');
   }
 
@@ -193,8 +246,13 @@ export class Rendezvous {
   }
 
   #stopWaiting(): void {
-    this.#cancelDeadline();
+    this.#cancelDeadline?.();
+    this.#stopAsking();
+  }
+
+  #stopAsking(): void {
     this.#cancelNext();
+    this.#cancelHold();
     this.#withdraw();
   }
 

@@ -1,8 +1,9 @@
 import { randomBytes } from 'node:crypto';
 import type { RedisClient } from '../redis/client.ts';
-import { RedisAwayError, RedisReplyError } from '../redis/errors.ts';
 import { storeKeys, type StoreKeys } from '../redis/keys.ts';
 import { scriptLoader } from '../redis/scripts.ts';
+import { itemsOf, pairsOf, textsOf } from './redis-answers.ts';
+import { asStoreError } from './redis-faults.ts';
 import {
   formatKey,
   formatRecord,
@@ -16,7 +17,6 @@ import {
 import {
   CHANGES_AT_A_TIME,
   FEED_CHANGES_MAX,
-  StoreError,
   type Change,
   type Position,
   type PutGuard,
@@ -59,9 +59,9 @@ export class RedisStore implements RelayStore {
     const { meta, namespaces, hybridConnections } = this.#keys;
     return this.#step(async () => {
       const answer = await this.#scripts.readRecords([meta, namespaces, hybridConnections], []);
-      const [incarnation = '', seq = '0', tag = ''] = texts(items(answer).slice(0, 3));
-      const hashes = items(answer).slice(3);
-      const pairs = hashes.flatMap(hash => pairsOf(texts(hash)));
+      const [incarnation = '', seq = '0', tag = ''] = textsOf(itemsOf(answer).slice(0, 3));
+      const hashes = itemsOf(answer).slice(3);
+      const pairs = hashes.flatMap(hash => pairsOf(textsOf(hash)));
       const stored = pairs.map(([, value]) => storedIn(value));
       return {
         position: incarnation === '' ? undefined : { incarnation, number: Number(seq), tag },
@@ -158,13 +158,13 @@ export class RedisStore implements RelayStore {
     if (this.#isClosed) return [];
     const { incarnation, number, tag } = position;
     return this.#step(async () => {
-      const [verdict, entries] = items(
+      const [verdict, entries] = itemsOf(
         await this.#scripts.readChanges(
           [this.#keys.meta, this.#keys.feed],
           [incarnation, number, tag, CHANGES_AT_A_TIME],
         ),
       );
-      return verdict === 'changes' ? items(entries).map(changeIn) : 'position-lost';
+      return verdict === 'changes' ? itemsOf(entries).map(changeIn) : 'position-lost';
     });
   }
 
@@ -177,23 +177,8 @@ export class RedisStore implements RelayStore {
     try {
       return await take();
     } catch (error) {
-      if (error instanceof RedisAwayError || error instanceof RedisReplyError) {
-        throw new StoreError(this.#explain(error), { cause: error });
-      }
-      throw error;
+      throw asStoreError(error, { shown: this.shown, key: this.#keys.meta });
     }
-  }
-
-  #explain(error: RedisAwayError | RedisReplyError): string {
-    if (error instanceof RedisAwayError) return error.message;
-    if (error.code === 'WRONGTYPE') {
-      return (
-        `${this.shown} has foreign data under keys that begin with "${this.#keys.meta}": ` +
-        'give this cluster another key prefix, or remove them'
-      );
-    }
-    if (error.code === 'OOM') return `${this.shown} is out of memory: raise maxmemory`;
-    return `${this.shown} refused a step of the store: ${error.message}`;
   }
 }
 
@@ -203,7 +188,7 @@ function newTag(): string {
 }
 
 function outcomeIn(answer: unknown, tag: string): WriteOutcome {
-  const [verdict, one = '', other = ''] = texts(answer);
+  const [verdict, one = '', other = ''] = textsOf(answer);
   if (verdict === 'written') {
     return { type: 'written', position: { incarnation: one, number: Number(other), tag } };
   }
@@ -220,25 +205,13 @@ function storedIn(value: string): StoredRecord | undefined {
 
 /** One entry of the stream: `[id, [field, value, …]]`. */
 function changeIn(entry: unknown): Change {
-  const [id, list] = items(entry);
+  const [id, list] = itemsOf(entry);
   const [incarnation = '', number = '0'] = String(id).split('-');
-  const fields = new Map(pairsOf(texts(list)));
+  const fields = new Map(pairsOf(textsOf(list)));
   const position = { incarnation, number: Number(number), tag: fields.get('tag') ?? '' };
   return {
     position,
     key: parseKey(fields.get('key') ?? ''),
     stored: readChange(fields.get('text') ?? '', position.number),
   };
-}
-
-function items(answer: unknown): readonly unknown[] {
-  return Array.isArray(answer) ? answer : [];
-}
-
-function texts(answer: unknown): readonly string[] {
-  return items(answer).map(String);
-}
-
-function pairsOf(flat: readonly string[]): readonly (readonly [string, string])[] {
-  return flat.flatMap((one, i) => (i % 2 === 0 ? [[one, flat[i + 1] ?? ''] as const] : []));
 }

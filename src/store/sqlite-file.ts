@@ -3,28 +3,15 @@ import { join } from 'node:path';
 import Database from 'libsql';
 import { StoreError } from './relay-store.ts';
 
-/** Marks the file as ours in its header: "Hfwy". */
-const APPLICATION_ID = 0x48_66_77_79;
-/** Goes up with each change of the tables; a step for each stands in `STEPS`. */
-const SCHEMA_VERSION = 1;
-
-/** What leads from each schema version to the next. */
-const STEPS: readonly string[] = [
-  `CREATE TABLE records (
-     key TEXT PRIMARY KEY,
-     is_hybrid_connection INTEGER NOT NULL,
-     version INTEGER NOT NULL,
-     text TEXT NOT NULL
-   ) WITHOUT ROWID;
-   CREATE INDEX hybrid_connections ON records (is_hybrid_connection);
-   CREATE TABLE changes (
-     number INTEGER PRIMARY KEY,
-     key TEXT NOT NULL,
-     text TEXT
-   );
-   CREATE TABLE feed (incarnation TEXT NOT NULL, number INTEGER NOT NULL);
-   INSERT INTO feed VALUES (lower(hex(randomblob(8))), 0);`,
-];
+/** What a file of ours is called and holds. */
+export interface SqliteSchema {
+  /** Without its end: `halfway` for `halfway.db`. */
+  readonly name: string;
+  /** Marks the file as ours in its header. */
+  readonly applicationId: number;
+  /** What leads from each schema version to the next, from 0; their number is the version we know. */
+  readonly steps: readonly string[];
+}
 
 /** A database in a folder that this process holds alone. */
 export interface SqliteFile {
@@ -34,19 +21,19 @@ export interface SqliteFile {
 }
 
 /**
- * Opens `halfway.db` in a folder, both made if missing and for nobody else's eyes. Every commit is on the disk before
+ * Opens `<name>.db` in a folder, both made if missing and for nobody else's eyes. Every commit is on the disk before
  * it returns. Throws `StoreError`, which says what to do, when the folder cannot be written to, another process holds
  * it, or the file is not ours or of a newer version.
  */
-export function openSqliteFile(folder: string): SqliteFile {
+export function openSqliteFile(folder: string, schema: SqliteSchema): SqliteFile {
   prepareFolder(folder);
-  const lock = takeLock(folder);
-  const path = join(folder, 'halfway.db');
+  const lock = takeLock(folder, schema.name);
+  const path = join(folder, `${schema.name}.db`);
   try {
     // Made here, so that the log beside it, which copies its mode, is for nobody else either.
     closeSync(openSync(path, 'a', 0o600));
     const database = new Database(path);
-    prepare(database, path);
+    prepare(database, path, schema);
     return {
       database,
       path,
@@ -79,8 +66,8 @@ function prepareFolder(folder: string): void {
  * A transaction on a file of its own that is never ended: the system ends it with the process, however that dies.
  * (The database's own exclusive mode would do, but libsql lets go of a closed database only at a garbage collection.)
  */
-function takeLock(folder: string): { release(): void } {
-  const path = join(folder, 'halfway.lock');
+function takeLock(folder: string, name: string): { release(): void } {
+  const path = join(folder, `${name}.lock`);
   try {
     closeSync(openSync(path, 'a', 0o600));
     const lock = new Database(path);
@@ -101,24 +88,28 @@ function takeLock(folder: string): { release(): void } {
   }
 }
 
-function prepare(database: Database.Database, path: string): void {
+function prepare(
+  database: Database.Database,
+  path: string,
+  { applicationId, steps }: SqliteSchema,
+): void {
   database.exec('PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL');
   const version = pragma(database, 'user_version');
   const application = pragma(database, 'application_id');
   if (version === 0 && application === 0 && hasNoTables(database)) {
-    database.exec(`PRAGMA application_id = ${APPLICATION_ID}`);
-  } else if (application !== APPLICATION_ID) {
+    database.exec(`PRAGMA application_id = ${applicationId}`);
+  } else if (application !== applicationId) {
     throw new StoreError(
       `Cannot use ${path}: it is a database of another program. Give another folder`,
     );
   }
-  if (version > SCHEMA_VERSION) {
+  if (version > steps.length) {
     throw new StoreError(
-      `Cannot use ${path}: it has schema version ${version}, and this Halfway knows ${SCHEMA_VERSION}. ` +
+      `Cannot use ${path}: it has schema version ${version}, and this Halfway knows ${steps.length}. ` +
         'Run the version that wrote it, or a newer one',
     );
   }
-  for (const [index, step] of STEPS.entries()) {
+  for (const [index, step] of steps.entries()) {
     if (index < version) continue;
     database.exec(`BEGIN IMMEDIATE; ${step} PRAGMA user_version = ${index + 1}; COMMIT`);
   }
@@ -148,7 +139,7 @@ export function textIn(row: unknown, column: string): string | undefined {
 
 function columnOf(row: unknown, column: string): unknown {
   if (typeof row !== 'object' || row === null) return undefined;
-  return Object.entries(row).find(([name]) => name === column)?.[1];
+  return Reflect.get(row, column);
 }
 
 /** A failure of SQLite or the file system, with what to do about the usual ones. */

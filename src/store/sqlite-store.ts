@@ -22,7 +22,36 @@ import {
   type StoredRecord,
   type WriteOutcome,
 } from './relay-store.ts';
-import { failed, numberIn, openSqliteFile, textIn, type SqliteFile } from './sqlite-file.ts';
+import {
+  failed,
+  numberIn,
+  openSqliteFile,
+  textIn,
+  type SqliteFile,
+  type SqliteSchema,
+} from './sqlite-file.ts';
+
+const SCHEMA: SqliteSchema = {
+  name: 'halfway',
+  /** "Hfwy" */
+  applicationId: 0x48_66_77_79,
+  steps: [
+    `CREATE TABLE records (
+       key TEXT PRIMARY KEY,
+       is_hybrid_connection INTEGER NOT NULL,
+       version INTEGER NOT NULL,
+       text TEXT NOT NULL
+     ) WITHOUT ROWID;
+     CREATE INDEX hybrid_connections ON records (is_hybrid_connection);
+     CREATE TABLE changes (
+       number INTEGER PRIMARY KEY,
+       key TEXT NOT NULL,
+       text TEXT
+     );
+     CREATE TABLE feed (incarnation TEXT NOT NULL, number INTEGER NOT NULL);
+     INSERT INTO feed VALUES (lower(hex(randomblob(8))), 0);`,
+  ],
+};
 
 /** Records in a file of one node. Its calls block for the time of a disk write, which is under a millisecond. */
 export class SqliteStore implements RelayStore {
@@ -43,7 +72,7 @@ export class SqliteStore implements RelayStore {
 
   /** Throws `StoreError` as `openSqliteFile` does. */
   static open(folder: string, clock: Clock): SqliteStore {
-    return new SqliteStore(openSqliteFile(folder), clock);
+    return new SqliteStore(openSqliteFile(folder, SCHEMA), clock);
   }
 
   async snapshot(): Promise<Snapshot> {

@@ -4,6 +4,13 @@ import type { ControlSocket } from '../relay/ports.ts';
 import type { Outbox } from './outbox.ts';
 import type { SocketData, UpgradedSocket } from './upgraded-socket.ts';
 
+export interface ControlSocketLimits {
+  /** Bytes that may wait to be sent. */
+  readonly queueBytesMax: number;
+  /** Largest message that a listener may send. */
+  readonly messageBytesMax: number;
+}
+
 /** A listener's control WebSocket: whole messages, which are small, through uWebSockets.js itself. */
 export class ControlWebSocket implements ControlSocket, UpgradedSocket {
   readonly #outbox: Outbox;
@@ -17,7 +24,7 @@ export class ControlWebSocket implements ControlSocket, UpgradedSocket {
 
   constructor(
     outbox: Outbox,
-    limits: { readonly queueBytesMax: number; readonly messageBytesMax: number },
+    limits: ControlSocketLimits,
     open: (socket: ControlSocket) => ControlChannel,
   ) {
     this.#outbox = outbox;

@@ -36,6 +36,8 @@ export interface OpenDataPlane {
   readonly wholeMessageBytesMax: number;
   readonly prepare: (context: us_socket_context_t) => void;
   readonly channelSocket: (onChannel: (channel: Channel) => void) => UpgradedSocket;
+  /** Calls `write` at once; what that writes to the client in pieces leaves together, if it can be had. */
+  readonly gathering: (response: HttpResponse, write: () => void) => void;
   /** A stream between nodes as a channel that the joiner knows; undefined: it cannot, take it otherwise. */
   readonly streamChannel: (stream: NodeStream) => Channel | undefined;
   /** Undefined: connections cannot go to other processes. */
@@ -85,6 +87,7 @@ function nativePlane(plane: NativePlane, options: DataPlaneOptions, clock: Clock
     wholeMessageBytesMax: 2 * options.controlMessageBytesMax,
     prepare: context => void plane.hook(context),
     channelSocket: onChannel => new NativeSocket(plane, options.messageBytesMax, onChannel),
+    gathering: (response, write) => plane.gathering(response, write),
     streamChannel: stream => adoptStream(plane, stream),
     handOver: nativeHandOver(plane, clock, options.messageBytesMax),
     remotePort: response => plane.remotePort(response),
@@ -103,6 +106,7 @@ function messagePlane(options: DataPlaneOptions, meter: Meter, degraded: string)
     prepare: () => {},
     channelSocket: onChannel =>
       new MessageChannel(options.fallbackQueueBytesMax, onChannel, onOverflow),
+    gathering: (_response, write) => write(),
     streamChannel: () => undefined,
     handOver: undefined,
     remotePort: () => 0,

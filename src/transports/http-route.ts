@@ -8,6 +8,8 @@ import {
   RUNTIME_ERROR_TYPE,
   RUNTIME_INFORMATION_TYPE,
 } from '../protocol/runtime-information.ts';
+import { POLL_PATH, POLL_TRANSPORT } from '../protocol/poll-session.ts';
+import type { RefusalReason } from '../protocol/refusals.ts';
 import { INLINE_BODY_BYTES_MAX } from '../relay/limits.ts';
 import type { RequestBody } from '../relay/ports.ts';
 import type { Relay } from '../relay/relay.ts';
@@ -15,6 +17,8 @@ import type { RelayedRequest } from '../relay/relayed-request.ts';
 import { UwsHttpSender } from './http-sender.ts';
 import { readIncoming, type Incoming, type IncomingOptions } from './incoming.ts';
 import type { Outbox } from './outbox.ts';
+import { openPollSession, type PollOpeningOptions } from './poll/poll-opening.ts';
+import { answerPoll, type PollRouteOptions } from './poll/poll-route.ts';
 import { writeRefusal } from './refusal-response.ts';
 import { header } from './request-snapshot.ts';
 
@@ -30,6 +34,7 @@ export interface HttpRouteOptions {
   readonly disarmTimeout: (response: HttpResponse) => void;
   /** `/$healthz` and the like; false: nothing of ours has this path. */
   readonly reserved: (firstSegment: string, response: HttpResponse, isHead: boolean) => boolean;
+  readonly poll: PollRouteOptions & PollOpeningOptions;
 }
 
 /** All plain HTTP: senders' requests, health, and management reads. */
@@ -41,23 +46,45 @@ export function httpRoute(
     const incoming = readIncoming(response, request, options.incoming);
     const isHead = incoming.method === 'HEAD';
     const { path, headers } = incoming.request;
+    if (path.kind === 'reserved' && path.segments[0] === POLL_PATH) {
+      answerPoll(options.poll, response, { ...incoming, bodyLength: bodyLength(incoming) });
+      return;
+    }
     if (path.kind === 'reserved' && options.reserved(path.segments[0] ?? '', response, isHead)) {
       return;
     }
-    const refuse = (reason: Parameters<Relay['refuse']>[0], detail?: string): void =>
+    const refuse: Refuse = (reason, detail) =>
       writeRefusal(response, relay.refuse(reason, incoming.request, 'http', detail), {
         closeConnection: true,
         isHead,
       });
     if (incoming.fault === 'handshake-malformed') refuse('request-malformed', 'Host');
     else if (incoming.fault !== undefined) refuse(incoming.fault);
-    else if (path.kind === 'websocket') refuse('not-websocket');
+    else if (path.kind === 'websocket') openPoll(options, response, incoming, refuse);
     else if (path.kind === 'reserved') refuse('endpoint-unknown');
     else if (incoming.method === 'CONNECT') refuse('method-unsupported');
     else if (header(headers, 'upgrade') !== undefined) refuse('upgrade-outside-hc');
     else if (isForServiceBus(headers)) describe(relay, response, incoming);
     else relayRequest(options, response, incoming);
   };
+}
+
+type Refuse = (reason: RefusalReason, detail?: string) => void;
+
+/** What is a WebSocket handshake elsewhere, for those that cannot have one. */
+function openPoll(
+  options: HttpRouteOptions,
+  response: HttpResponse,
+  incoming: Incoming,
+  refuse: Refuse,
+): void {
+  const length = bodyLength(incoming);
+  if (incoming.request.query.transport !== POLL_TRANSPORT) refuse('not-websocket');
+  else if (incoming.method !== 'POST') refuse('method-unsupported');
+  // Of a body whose length is not said none is expected either.
+  else if (length !== 0 && length !== Infinity)
+    refuse('request-malformed', 'a body is not expected');
+  else openPollSession(options.poll, response, incoming.request);
 }
 
 function relayRequest(options: HttpRouteOptions, response: HttpResponse, incoming: Incoming): void {

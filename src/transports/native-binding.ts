@@ -26,6 +26,8 @@ export interface NativeBinding {
     onTaken: (leg: number, record: Uint8Array) => void,
   ): number;
   closeDoor(door: number): void;
+  gather(response: HttpResponse): number;
+  releaseGathered(gathered: number): void;
   splice(a: number, b: number, counters: Float64Array, onEnd: (end: number[]) => void): boolean;
   deliver(leg: number, onEvent: OnEvent): boolean;
   pause(leg: number): void;
@@ -90,6 +92,14 @@ export function nativePlane(binding: NativeBinding, defaults: NativePlaneOptions
     takeOvers(name, { messageBytesMax }, onTaken) {
       const door = binding.openDoor(name, messageBytesMax, onTaken);
       return door === 0 ? undefined : () => binding.closeDoor(door);
+    },
+    gathering(response, write) {
+      const gathered = binding.gather(response);
+      try {
+        write();
+      } finally {
+        if (gathered !== -1) binding.releaseGathered(gathered);
+      }
     },
     splice: (a, b, counters, onEnd) =>
       binding.splice(a, b, counters, end => onEnd(parseSpliceEnd(end))),

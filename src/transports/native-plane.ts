@@ -179,6 +179,11 @@ export interface NativePlane {
     onTaken: (leg: LegHandle, record: Uint8Array) => void,
   ): (() => void) | undefined;
   /**
+   * Calls `write` at once; what it makes uWebSockets.js write to the client behind `response`, in however many pieces,
+   * leaves together afterwards. On a Unix socket the pieces stay pieces.
+   */
+  gathering(response: HttpResponse, write: () => void): void;
+  /**
    * Joins two parked legs; false when one of them is gone, or not parked. `counters` holds payload bytes a to b, b to a,
    * data frames a to b, b to a, and is added to while the pair lives; pairs may share it. `onEnd` is called once,
    * when both sockets are gone.

@@ -2,7 +2,13 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { us_listen_socket, TemplatedApp } from 'uWebSockets.js';
+import { CorkLender } from './cork-lender.ts';
 import { httpRoute, type HttpRouteOptions } from './http-route.ts';
+import {
+  POLL_SOCKET_PATTERN,
+  pollSocketRoute,
+  type PollSocketOptions,
+} from './poll/poll-socket.ts';
 import { LISTEN_EXCLUSIVE, LISTEN_SHARED, uWS } from './uws.ts';
 import { webSocketRoute, type WebSocketRouteOptions } from './websocket-route.ts';
 
@@ -15,15 +21,20 @@ export interface PublicPort {
   close(): void;
 }
 
-/** What the two routes of the public port need. */
+/** What the routes of the public port need. */
 export interface PublicRoutes {
   readonly webSocket: WebSocketRouteOptions;
+  readonly pollSocket: PollSocketOptions;
   readonly http: HttpRouteOptions;
 }
 
-/** The route table: WebSocket handshakes to one, everything else to the other. */
-function routes(options: PublicRoutes): TemplatedApp {
-  return uWS.App().ws('/*', webSocketRoute(options.webSocket)).any('/*', httpRoute(options.http));
+/** The route table: WebSocket handshakes by their place, everything else to one. */
+function routes(options: PublicRoutes, lender: CorkLender): TemplatedApp {
+  return uWS
+    .App()
+    .ws(POLL_SOCKET_PATTERN, pollSocketRoute(options.pollSocket))
+    .ws('/*', webSocketRoute(options.webSocket, lender))
+    .any('/*', httpRoute(options.http));
 }
 
 /** Where the public port is. */
@@ -41,11 +52,16 @@ export async function openPublicPort(
   { host, port }: PublicAddress,
   { isShared }: { readonly isShared: boolean },
 ): Promise<PublicPort | undefined> {
-  const app = routes(options);
+  const lender = await CorkLender.open(options.http.clock);
+  const app = routes(options, lender);
   const socket = await new Promise<us_listen_socket | false>(resolve => {
     app.listen(host, port, isShared ? LISTEN_SHARED : LISTEN_EXCLUSIVE, resolve);
   });
-  return socket === false ? undefined : opened(app, socket, () => {});
+  if (socket === false) {
+    lender.close();
+    return undefined;
+  }
+  return opened(app, socket, () => lender.close());
 }
 
 /** A port there that nobody uses, for several processes to share. Undefined when the address cannot be had. */
@@ -70,11 +86,15 @@ export async function openPublicUnixSocket(
 ): Promise<PublicUnixSocket | undefined> {
   const folder = mkdtempSync(join(tmpdir(), 'halfway-'));
   const path = join(folder, 'tls.sock');
-  const app = routes(options);
+  const lender = await CorkLender.open(options.http.clock);
+  const app = routes(options, lender);
   const socket = await new Promise<us_listen_socket | false>(resolve => {
     app.listen_unix(resolve, path);
   });
-  const remove = (): void => rmSync(folder, { recursive: true, force: true });
+  const remove = (): void => {
+    lender.close();
+    rmSync(folder, { recursive: true, force: true });
+  };
   if (socket === false) {
     remove();
     return undefined;

@@ -1,4 +1,5 @@
 import type { HttpResponse } from 'uWebSockets.js';
+import { reasonPhrase } from '../protocol/relayed-headers.ts';
 import { refusalBody } from '../protocol/refusals.ts';
 import type { Refused } from '../relay/ports.ts';
 
@@ -23,6 +24,21 @@ export function writeRefusal(
   } else {
     response.end(body, options.closeConnection);
   }
+}
+
+/**
+ * Writes a listener's no to its sender: its status as it is, its text as far as a status line may hold
+ * it. Call it corked.
+ */
+export function writeRejection(response: HttpResponse, status: number, description: string): void {
+  response.writeStatus(`${status} ${reasonPhrase(status, description)}`);
+  if (status === 204 || status === 304) response.endWithoutBody(undefined, true);
+  else response.end('', true);
+}
+
+/** What a listener is told that has turned its sender away. Call it corked. */
+export function writeGone(response: HttpResponse): void {
+  response.writeStatus('410 Gone').end(undefined, true);
 }
 
 /**

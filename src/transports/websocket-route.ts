@@ -1,282 +1,132 @@
-import type {
-  HttpRequest,
-  HttpResponse,
-  us_socket_context_t,
-  WebSocket,
-  WebSocketBehavior,
-} from 'uWebSockets.js';
+import type { HttpResponse, us_socket_context_t, WebSocketBehavior } from 'uWebSockets.js';
 import type { RefusalReason } from '../protocol/refusals.ts';
-import { reasonPhrase } from '../protocol/relayed-headers.ts';
-import type { Channel, HeldSender, Refused, RelayRequest } from '../relay/ports.ts';
-import type { Role } from '../relay/events.ts';
-import type { DialAction, DialOutcome } from '../relay/given-addresses.ts';
-import type { Relay } from '../relay/relay.ts';
-import type { Rendezvous } from '../relay/rendezvous.ts';
+import type { ControlChannel } from '../relay/control-channel.ts';
+import type { ControlSocket, Refused, RelayRequest } from '../relay/ports.ts';
 import { ControlWebSocket } from './control-socket.ts';
+import type { CorkLender } from './cork-lender.ts';
+import {
+  Handshake,
+  type HandshakeAnswer,
+  type HandshakeOptions,
+  type OnChannel,
+} from './handshake.ts';
 import { readIncoming, type IncomingOptions } from './incoming.ts';
-import type { Outbox } from './outbox.ts';
-import { writeRefusal } from './refusal-response.ts';
+import { writeGone, writeRefusal, writeRejection } from './refusal-response.ts';
 import { header } from './request-snapshot.ts';
 import type { SocketData, UpgradedSocket } from './upgraded-socket.ts';
+import { BACKPRESSURE_BYTES_MAX, idleTimeoutSeconds, upgradeFault } from './websocket-handshake.ts';
 
-export interface WebSocketRouteOptions {
-  readonly relay: Relay;
-  readonly outbox: Outbox;
+export interface WebSocketRouteOptions extends HandshakeOptions {
   readonly incoming: IncomingOptions;
   readonly controlQueueBytesMax: number;
   readonly controlMessageBytesMax: number;
   /** Largest whole message that uWebSockets.js gathers: on control channels, and on all of them in the fallback. */
   readonly wholeMessageBytesMax: number;
   readonly keepAliveMs: number;
-  /** Asks the node that an address is from; undefined: it is ours, or nobody's. Rejects only on a bug. */
-  readonly dialElsewhere: (
-    request: RelayRequest,
-    action: DialAction,
-  ) => Promise<DialOutcome> | undefined;
-  readonly reportBug: (bug: unknown) => void;
   /** Lets the data plane see the route before its first socket. */
   readonly prepare: (context: us_socket_context_t) => void;
   /** Makes what sits behind a relayed WebSocket: native leg or, degraded, whole messages. */
-  readonly channelSocket: (onChannel: (channel: Channel) => void) => UpgradedSocket;
+  readonly channelSocket: (onChannel: OnChannel) => UpgradedSocket;
+  /** Calls `write` at once; what that writes to the client in pieces leaves together, if it can be had. */
+  readonly gathering: (response: HttpResponse, write: () => void) => void;
 }
 
-/** Sends over this are dropped by uWebSockets.js; our own, smaller limits come first. */
-const BACKPRESSURE_BYTES_MAX = 64 * 1024 * 1024;
-
 /** All WebSocket handshakes: `/$hc/…` by its action, anything else refused. */
-export function webSocketRoute(options: WebSocketRouteOptions): WebSocketBehavior<SocketData> {
-  const lenders: CorkLenders = new Set();
+export function webSocketRoute(
+  options: WebSocketRouteOptions,
+  lender: CorkLender,
+): WebSocketBehavior<SocketData> {
   return {
     maxPayloadLength: options.wholeMessageBytesMax,
     maxBackpressure: BACKPRESSURE_BYTES_MAX,
     idleTimeout: idleTimeoutSeconds(options.keepAliveMs),
     sendPingsAutomatically: true,
-    upgrade: (response, request, context) => {
+    upgrade: (response, httpRequest, context) => {
       options.prepare(context);
-      new Handshake(options, lenders, { response, request, context }).answer();
+      const { request, fault } = readIncoming(response, httpRequest, options.incoming);
+      const key = header(request.headers, 'sec-websocket-key') ?? '';
+      const answer = new UpgradeAnswer(options, lender, { response, context, key });
+      const handshake = new Handshake(options, request, answer);
+      response.onAborted(() => handshake.clientGone());
+      handshake.begin(fault ?? handshakeFault(request));
+      answer.handled();
     },
-    open: ws => {
-      const { socket } = ws.getUserData();
-      if (socket instanceof ControlWebSocket) lenders.add(ws);
-      socket.opened(ws);
-    },
+    open: ws => ws.getUserData().socket.opened(ws),
     message: (ws, message, isBinary) => ws.getUserData().socket.message(message, isBinary),
     drain: ws => ws.getUserData().socket.drained(),
-    close: (ws, code, reason) => {
-      lenders.delete(ws);
-      ws.getUserData().socket.closed(code, Buffer.from(reason).toString());
-    },
+    close: (ws, code, reason) =>
+      ws.getUserData().socket.closed(code, Buffer.from(reason).toString()),
   };
 }
 
-/**
- * Open control channels, one of which is corked while a sender is let in. After an upgrade inside a
- * `cork` that took hold of the response, uWebSockets.js tells by the address of the socket whether
- * it has become a WebSocket. Where reallocation left it in place, it is taken for an HTTP response
- * still: flags are read that are none, and the sender is cut (one in some hundreds were), or gets a
- * timeout of 10 s. With another socket corked, nothing is done afterwards. Without any, it works as
- * well, with a warning on standard error.
- */
-type CorkLenders = Set<WebSocket<SocketData>>;
-
-/**
- * uWebSockets.js pings when all but a margin of its idle timeout has passed, and cuts the socket
- * after the margin; the margin follows from the timeout (8 or 16 s in our range).
- */
-function idleTimeoutSeconds(keepAliveMs: number): number {
-  const silenceSeconds = Math.round(keepAliveMs / 1000);
-  return silenceSeconds + (silenceSeconds >= 16 ? 16 : 8);
-}
-
-/** What uWebSockets.js hands to `upgrade`. */
-interface UpgradeArguments {
-  readonly response: HttpResponse;
-  readonly request: HttpRequest;
-  readonly context: us_socket_context_t;
-}
-
-/** One handshake: read at once, then answered now (listen, accept, request) or later (connect). */
-class Handshake {
+/** 101, and the usual refusals. */
+class UpgradeAnswer implements HandshakeAnswer {
   readonly #options: WebSocketRouteOptions;
-  readonly #lenders: CorkLenders;
+  readonly #lender: CorkLender;
   readonly #response: HttpResponse;
   readonly #context: us_socket_context_t;
-  readonly #request: RelayRequest;
-  readonly #fault: RefusalReason | undefined;
   readonly #key: string;
-  #isOver = false;
+  #isHandling = true;
 
   constructor(
     options: WebSocketRouteOptions,
-    lenders: CorkLenders,
-    { response, request, context }: UpgradeArguments,
+    lender: CorkLender,
+    handshake: {
+      readonly response: HttpResponse;
+      readonly context: us_socket_context_t;
+      readonly key: string;
+    },
   ) {
-    const { request: relayRequest, fault } = readIncoming(response, request, options.incoming);
     this.#options = options;
-    this.#lenders = lenders;
-    this.#response = response;
-    this.#context = context;
-    this.#request = relayRequest;
-    this.#key = header(relayRequest.headers, 'sec-websocket-key') ?? '';
-    this.#fault = fault ?? handshakeFault(relayRequest);
+    this.#lender = lender;
+    this.#response = handshake.response;
+    this.#context = handshake.context;
+    this.#key = handshake.key;
   }
 
-  answer(): void {
-    const { relay } = this.#options;
-    const request = this.#request;
-    // Without an action it is a connect: .NET's own tests do that.
-    const action = request.query.action?.toLowerCase() ?? 'connect';
-    if (this.#fault !== undefined) {
-      this.#refuse(relay.refuse(this.#fault, request, roleOf(action)));
-      return;
-    }
-    switch (action) {
-      case 'listen':
-        this.#listen();
-        return;
-      case 'connect':
-        this.#connect();
-        return;
-      case 'accept':
-      case 'request':
-        this.#dialBack(action);
-        return;
-      default:
-        this.#refuse(relay.refuse('action-unknown', request, 'sender', `'${action}'`));
-    }
+  /** The handler of the handshake is over: what is answered from here on is late. */
+  handled(): void {
+    this.#isHandling = false;
   }
 
-  #listen(): void {
-    this.#response.onAborted(() => {
-      this.#isOver = true;
-    });
+  letIn(_role: 'sender' | 'rendezvous', protocol: string | undefined, onChannel: OnChannel): void {
+    this.#upgrade(this.#options.channelSocket(onChannel), protocol);
+  }
+
+  letListenerIn(open: (socket: ControlSocket) => ControlChannel): void {
     const limits = {
       queueBytesMax: this.#options.controlQueueBytesMax,
       messageBytesMax: this.#options.controlMessageBytesMax,
     };
-    let isHandling = true;
-    this.#options.relay.listen(this.#request, outcome => {
-      if ('reason' in outcome) {
-        if (!this.#isOver) this.#refuse(outcome);
-      } else if (this.#isOver) outcome.abandon();
-      else {
-        const socket = new ControlWebSocket(this.#options.outbox, limits, opened =>
-          outcome.open(opened),
-        );
-        // In a cluster a place has been claimed meanwhile, and the handler is long over.
-        if (isHandling) this.#upgrade(socket, undefined);
-        else this.#upgradeLate(socket, undefined);
-      }
-    });
-    isHandling = false;
+    this.#upgrade(new ControlWebSocket(this.#options.outbox, limits, open), undefined);
   }
 
-  #connect(): void {
-    let rendezvous: Rendezvous | undefined;
-    this.#response.onAborted(() => {
-      this.#isOver = true;
-      rendezvous?.senderGone();
-    });
-    const sender: HeldSender = {
-      complete: (protocol, opened) =>
-        // Not now: uWebSockets.js is still reading the listener's handshake, and would mix up the two.
-        this.#later(() => this.#upgradeLate(this.#options.channelSocket(opened), protocol)),
-      refuse: refused => this.#later(() => this.#refuse(refused)),
-      reject: (status, description) => this.#later(() => this.#reject(status, description)),
-    };
-    rendezvous = this.#options.relay.connect(this.#request, sender);
-  }
-
-  /** The address may be one that another node of the cluster gave out. */
-  #dialBack(action: DialAction): void {
-    const { dialElsewhere, relay, reportBug } = this.#options;
-    const elsewhere = dialElsewhere(this.#request, action);
-    if (elsewhere === undefined) {
-      this.#dial(
-        action === 'accept' ? relay.accept(this.#request) : relay.openRequest(this.#request),
-      );
-      return;
-    }
-    this.#response.onAborted(() => {
-      this.#isOver = true;
-    });
-    elsewhere.then(outcome => {
-      if (!this.#isOver) this.#dial(outcome, (...made) => this.#upgradeLate(...made));
-      else if ('dial' in outcome) outcome.dial.abandon();
-    }, reportBug);
-  }
-
-  #dial(
-    outcome: DialOutcome,
-    upgrade = (socket: UpgradedSocket, protocol: string | undefined): void =>
-      this.#upgrade(socket, protocol),
-  ): void {
-    if ('refused' in outcome) {
-      this.#refuse(outcome.refused);
-      return;
-    }
-    if ('rejected' in outcome) {
-      this.#isOver = true;
-      this.#response.cork(() => this.#response.writeStatus('410 Gone').end(undefined, true));
-      return;
-    }
-    const { dial } = outcome;
-    upgrade(
-      this.#options.channelSocket(channel => dial.opened(channel)),
-      dial.protocol,
-    );
-  }
-
-  #upgrade(socket: UpgradedSocket, protocol: string | undefined): void {
-    this.#isOver = true;
-    // No extensions, ever: frames cross as they are, and two hops could not agree on compression.
-    const data: SocketData = { socket };
-    this.#response.upgrade(data, this.#key, protocol ?? '', '', this.#context);
-  }
-
-  /** An upgrade outside of the handler of its own handshake. */
-  #upgradeLate(socket: UpgradedSocket, protocol: string | undefined): void {
-    const [lender] = this.#lenders;
-    const upgrade = (): void => this.#upgrade(socket, protocol);
-    // While another socket is corked, the response's own `cork` does nothing but call us.
-    if (lender === undefined) upgrade();
-    else lender.cork(() => this.#response.cork(upgrade));
-  }
-
-  #refuse(refused: Refused): void {
-    this.#isOver = true;
+  refuse(refused: Refused): void {
     this.#response.cork(() => writeRefusal(this.#response, refused, { closeConnection: true }));
   }
 
-  /** A listener's own words: its status as it is, its text as far as a status line may hold it. */
-  #reject(status: number, description: string): void {
-    this.#isOver = true;
-    const hasNoBody = status === 204 || status === 304;
-    this.#response.cork(() => {
-      this.#response.writeStatus(`${status} ${reasonPhrase(status, description)}`);
-      if (hasNoBody) this.#response.endWithoutBody(undefined, true);
-      else this.#response.end('', true);
-    });
+  reject(status: number, description: string): void {
+    this.#response.cork(() => writeRejection(this.#response, status, description));
   }
 
-  #later(task: () => void): void {
-    this.#options.outbox.put(() => {
-      if (!this.#isOver) task();
-    });
+  gone(): void {
+    this.#response.cork(() => writeGone(this.#response));
+  }
+
+  #upgrade(socket: UpgradedSocket, protocol: string | undefined): void {
+    // No extensions, ever: frames cross as they are, and two hops could not agree on compression.
+    const data: SocketData = { socket };
+    const upgrade = (): void =>
+      this.#response.upgrade(data, this.#key, protocol ?? '', '', this.#context);
+    if (this.#isHandling) {
+      upgrade();
+      return;
+    }
+    // uWebSockets.js writes it in two dozen pieces.
+    this.#options.gathering(this.#response, () => this.#lender.cork(this.#response, upgrade));
   }
 }
 
-/** uWebSockets.js takes every GET with a `Sec-WebSocket-Key` for a handshake, so the rest is checked here. */
 function handshakeFault({ path, headers }: RelayRequest): RefusalReason | undefined {
-  if (path.kind !== 'websocket') return 'upgrade-outside-hc';
-  const upgrade = header(headers, 'upgrade')?.toLowerCase().split(',') ?? [];
-  // Proxies that know no WebSockets strip the header, and would not understand a 101 either.
-  if (!upgrade.some(name => name.trim() === 'websocket')) return 'not-websocket';
-  const version = header(headers, 'sec-websocket-version') ?? '13';
-  return version === '13' ? undefined : 'handshake-malformed';
-}
-
-function roleOf(action: string): Role {
-  if (action === 'listen') return 'listener';
-  return action === 'accept' || action === 'request' ? 'rendezvous' : 'sender';
+  return path.kind === 'websocket' ? upgradeFault(headers) : 'upgrade-outside-hc';
 }

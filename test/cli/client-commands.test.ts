@@ -2,6 +2,8 @@ import { randomBytes } from 'node:crypto';
 import { createServer, type RequestListener } from 'node:http';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
 import { WebSocketServer } from 'ws';
+import { makeCertificate } from '../support/certificate.ts';
+import { startConnectProxy } from '../support/connect-proxy.ts';
 import { HAS_NATIVE } from '../support/data-planes.ts';
 import { Inbox } from '../support/inbox.ts';
 import { ROOT_KEY, SEND_KEY, startRelay, type TestRelay } from '../support/relay.ts';
@@ -373,5 +375,49 @@ describe('listen --to', () => {
     const { exitCode, err } = await commandResult(['connect', 'hyco'], { env: env() });
     expect(exitCode).toBe(1);
     expect(err).toContain('refused with 403 Forbidden');
+  });
+});
+
+describe('the way to the relay', () => {
+  test.each(['websocket', 'poll'])('is %s where --transport says so', async transport => {
+    const how = ['--transport', transport];
+    const listener = await listen(...how);
+    expect(listener.err().includes('by long-polling')).toBe(transport === 'poll');
+    expect((await request('hyco', '-d', 'a body')).out).toBe('a body');
+    const argv = ['connect', 'hyco', '--text', ...how];
+    const { exitCode, out } = await commandResult(argv, { env: env(), input: 'a line\n' });
+    expect([exitCode, out]).toEqual([0, 'a line\n']);
+  });
+
+  test('leads through the proxy that --proxy names, whose password is not shown', async () => {
+    await using proxy = await startConnectProxy({ credentials: 'user:s3cret' });
+    await listen('--proxy', proxy.url);
+    const { out } = await request('hyco', '-d', 'a body', '--proxy', proxy.url);
+    expect(out).toBe('a body');
+    expect(proxy.asked).toContain(`CONNECT 127.0.0.1:${relay.port}`);
+    const wrong = proxy.url.replace('user', 'nobody');
+    const { exitCode, err } = await request('hyco', '--proxy', wrong);
+    expect(exitCode).toBe(1);
+    expect(err).toMatch(/^halfway: .*the proxy 127\.0\.0\.1:\d+ answered 407 /);
+    expect(err).not.toContain('s3cret');
+  });
+
+  test('trusts the authorities of --ca, and says so where one is missing', async () => {
+    using certificate = makeCertificate();
+    const { certFile: tlsCert, keyFile: tlsKey } = certificate;
+    await using secure = await startRelay({ tlsCert, tlsKey });
+    const rule = `SharedAccessKeyName=root;SharedAccessKey=${ROOT_KEY}`;
+    const there = {
+      HALFWAY_CONNECTION_STRING: `Endpoint=https://localhost:${secure.port};${rule}`,
+    };
+    const { exitCode, err } = await commandResult(['request', 'hyco'], { env: there });
+    expect(exitCode).toBe(1);
+    expect(err).toMatch(/its certificate is self-signed; .* --ca FILE\n$/);
+    const listener = runCommand(['listen', 'hyco', '--ca', tlsCert], { env: there });
+    cleanups.push(() => listener[Symbol.asyncDispose]());
+    await listener.saw('listening on');
+    const argv = ['request', 'hyco', '-d', 'a body', '--ca', tlsCert];
+    expect((await commandResult(argv, { env: there })).out).toBe('a body');
+    await listener[Symbol.asyncDispose]();
   });
 });

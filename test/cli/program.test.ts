@@ -88,7 +88,7 @@ describe('help', () => {
     expect(out.replace(/\s+/g, ' ')).toContain('(HALFWAY_HOST; default 127.0.0.1)');
   });
 
-  test.each(['token', 'listen', 'connect', 'request'])(
+  test.each(['token', 'listen', 'forward', 'connect', 'request', 'doctor'])(
     'of %s has examples, and none with a key in it',
     async command => {
       const { out } = await commandResult([command, '--help']);

@@ -1,12 +1,17 @@
 // Nodes that stop and start under load, as a rolling restart does it; and nodes that come.
-import { afterEach, beforeEach, expect, test } from 'vitest';
+import { afterEach, expect, test } from 'vitest';
 import { dialSender } from '../support/azure-clients.ts';
 import {
   startProcesses,
   type NodeProcess,
   type ProcessCluster,
 } from '../support/cluster-processes.ts';
-import { startClusterProxy, type ClusterProxy } from '../support/cluster-proxy.ts';
+import {
+  CLUSTER_PROXIES,
+  startClusterProxy,
+  type ClusterProxy,
+  type ClusterProxyName,
+} from '../support/cluster-proxy.ts';
 import { requesting, untilKnown } from '../support/cluster-watch.ts';
 import { untilWhole } from '../support/cluster.ts';
 import type { CloseFrame, RawWebSocket } from '../support/raw-websocket.ts';
@@ -21,19 +26,19 @@ let proxy: ClusterProxy;
 /** What clients reach: the balancer. */
 let relay: TestRelay;
 
-beforeEach(async () => {
+/** Three nodes behind a balancer, each set up as deploy/README.md says. */
+async function startBehind(name: ClusterProxyName): Promise<void> {
   redis = await startRedis(['--maxmemory-policy', 'noeviction']);
+  const drainPort = name === 'nginx' ? 'closed' : 'open';
   cluster = await startProcesses({
     redisUrl: redis.url,
-    options: { trustedProxies: '127.0.0.1/32' },
+    options: { trustedProxies: '127.0.0.1/32', drainPort },
   });
-  proxy = await startClusterProxy(
-    'haproxy',
-    cluster.nodes.map(({ port }) => port),
-    { tls: false },
-  );
+  const ports = cluster.nodes.map(({ port }) => port);
+  proxy = await startClusterProxy(name, ports, { tls: false });
   relay = relayAt({ port: proxy.port, adminPort: 0 }, nodes()[0].relay);
-});
+}
+
 afterEach(async () => {
   await proxy[Symbol.asyncDispose]();
   await cluster[Symbol.asyncDispose]();
@@ -75,10 +80,11 @@ class Pair {
   }
 }
 
-test(
-  'a rolling restart loses no request that is sent twice, and ends WebSockets with 1001 after their time only',
+test.each(CLUSTER_PROXIES)(
+  'behind %s a rolling restart loses no request that is sent twice, and ends WebSockets with 1001 after their time only',
   { timeout: 120_000 },
-  async () => {
+  async name => {
+    await startBehind(name);
     const listeners = Array.from({ length: 6 }, () => new StayingListener(relay));
     try {
       await until('all listen', () => listeners.every(one => one.isListening));
@@ -102,7 +108,10 @@ test(
         if (ended.length > 0) expect(performance.now() - stoppedAtMs).toBeGreaterThan(6_000);
         await node.start();
         await untilWhole(nodes().map(one => one.relay));
-        await until('HAProxy sends it work', async () => (await proxy.up()).includes(node.port));
+        await until('it is sent work', async () => {
+          const sent = 'halfway_http_request_duration_seconds_count{code_class="2xx"}';
+          return (await node.relay.metric(sent)) > 0;
+        });
       }
       const answers = (await Promise.all(requests.map(async one => one.stop()))).flat();
       const lost = answers.filter(status => status !== 200);
@@ -127,6 +136,7 @@ test(
   'a node that comes takes part at once: in what was there before, and in what comes',
   { timeout: 60_000 },
   async () => {
+    await startBehind('haproxy');
     const [first, second] = nodes();
     await using early = new StayingListener(first.relay);
     await using other = new StayingListener(second.relay, { path: 'a' });

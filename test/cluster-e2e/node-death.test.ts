@@ -1,5 +1,6 @@
 // A node dies or stands still: real processes, real Redis, HAProxy before them.
 import { afterEach, beforeEach, expect, test } from 'vitest';
+import { LISTENER_LOSS_GRACE_MS } from '../../src/relay/limits.ts';
 import { dialSender, openListener } from '../support/azure-clients.ts';
 import {
   startProcesses,
@@ -8,7 +9,8 @@ import {
 } from '../support/cluster-processes.ts';
 import { connecting, untilKnown } from '../support/cluster-watch.ts';
 import { startClusterProxy, type ClusterProxy } from '../support/cluster-proxy.ts';
-import { send } from '../support/http-sender.ts';
+import { listen } from '../support/http-listener.ts';
+import { pattern, send } from '../support/http-sender.ts';
 import { open } from '../support/raw-websocket.ts';
 import { startRedis, type TestRedis } from '../support/redis.ts';
 import { relayAt, type TestRelay } from '../support/relay.ts';
@@ -19,6 +21,8 @@ const LISTENERS = 3_000;
 /** Issue 3: all are listening again within this time. */
 const AGAIN_MS = 10_000;
 const LEASE_MS = 15_000;
+/** Longer than fits a control channel: the listener fetches it at a rendezvous. */
+const LARGE_BODY_BYTES = 200_000;
 
 let redis: TestRedis;
 let cluster: ProcessCluster;
@@ -111,6 +115,68 @@ test('killed while a sender waits for its listener: another listener is asked', 
   await second.kill();
   expect((await dialling.answer).status).toBe(101);
   expect(other.listens).toBe(1);
+});
+
+/** Requests from the first node that a listener on the second one has got and not answered. */
+async function inFlight() {
+  const [first, second] = nodes();
+  const before = await listen(second.relay);
+  await untilKnown(first, 1);
+  const small = send(first.relay, '/hyco');
+  const received = [await before.next()];
+  const large = send(first.relay, '/hyco', { method: 'POST', body: pattern(LARGE_BODY_BYTES) });
+  received.push(await before.next());
+  expect(received.map(({ isByRendezvous }) => isByRendezvous)).toEqual([false, true]);
+  return { before, received, answers: [small, large] as const };
+}
+
+test('killed under requests that its listener has got: 502, at once or when nobody has come back for them', async () => {
+  const [, second] = nodes();
+  const { before, answers } = await inFlight();
+  const killedAtMs = performance.now();
+  await second.kill();
+  const [small, large] = answers;
+  // Its rendezvous broke: nobody can answer it any more.
+  expect((await large).status).toBe(502);
+  expect(performance.now() - killedAtMs).toBeLessThan(2_000);
+  const { status, phrase } = await small;
+  expect([status, phrase]).toEqual([502, expect.stringMatching(/the listener went away before/)]);
+  const tookMs = performance.now() - killedAtMs;
+  expect(tookMs).toBeGreaterThan(LISTENER_LOSS_GRACE_MS - 500);
+  expect(tookMs).toBeLessThan(LISTENER_LOSS_GRACE_MS + 2_000);
+  await before[Symbol.asyncDispose]();
+});
+
+test('killed under a request whose listener comes back to another node: answered from there', async () => {
+  const [, second, third] = nodes();
+  const { before, received, answers } = await inFlight();
+  await second.kill();
+  await using after = await listen(third.relay);
+  const [request] = received;
+  if (request === undefined) throw new Error('It has got a request');
+  after.answer(request, { status: 201, body: 'from elsewhere' }, after.control);
+  const answer = await answers[0];
+  expect([answer.status, String(answer.body)]).toEqual([201, 'from elsewhere']);
+  await answers[1];
+  await before[Symbol.asyncDispose]();
+});
+
+test('killed with a request of its own: its listener on another node can answer and is heard by nobody', async () => {
+  const [first, second] = nodes();
+  await using listener = await listen(first.relay);
+  await untilKnown(second, 1);
+  const lost = send(second.relay, '/hyco').then(
+    () => 'answered',
+    () => 'cut',
+  );
+  const request = await listener.next();
+  await second.kill();
+  expect(await lost).toBe('cut');
+  listener.answer(request);
+  // The same channel goes on.
+  const answer = send(first.relay, '/hyco');
+  listener.answer(await listener.next());
+  expect((await answer).status).toBe(200);
 });
 
 test('killed with live pairs: those that touched it are cut, others are not', async () => {

@@ -140,6 +140,35 @@ test(
   },
 );
 
+test(
+  'a node that dies while Redis is away is taken for dead soon after its return',
+  { timeout: 60_000 },
+  async () => {
+    const redis = keep(await startRedis(SETTINGS));
+    const cluster = keep(await startProcesses({ redisUrl: redis.url }));
+    const [first, second, third] = three(cluster);
+    const lost = keep(new StayingListener(second.relay));
+    await untilAllKnow(cluster, 1);
+    redis.freeze();
+    for (const node of cluster.nodes) await node.said('"coordinator-away"', 15_000);
+    await lost[Symbol.asyncDispose]();
+    keep(new StayingListener(second.relay, { path: 'a' }));
+    await untilAllKnow(cluster, 1);
+    await second.kill();
+    redis.thaw();
+    const backAtMs = performance.now();
+    for (const node of [first, third]) {
+      await until(
+        `${node.nodeId} knows one other node`,
+        async () => (await node.relay.metric('halfway_cluster_nodes')) === 2,
+        CONSISTENT_MS,
+      );
+      await untilKnown(node, 0);
+    }
+    console.log(`taken for dead ${Math.round(performance.now() - backAtMs)} ms after its return`);
+  },
+);
+
 test('Redis that is slow costs time where listeners come, and none where senders do', async () => {
   const redis = keep(await startRedis(SETTINGS));
   const proxy = keep(await startFaultProxy(redis.port));

@@ -166,6 +166,20 @@ describe('renew-lease.lua', () => {
     ]);
   });
 
+  test('moves the lease with every renewal, also with several in a millisecond', async () => {
+    await take('a', 'e1');
+    await renew('a', 'e1');
+    const ends = await Promise.all(
+      Array.from({ length: 100 }, async () => {
+        const renewed = renew('a', 'e1');
+        const end = await client.call('ZSCORE', [leases, 'a']);
+        await renewed;
+        return end;
+      }),
+    );
+    expect(ends.filter((end, i) => end === ends[i - 1])).toEqual([]);
+  });
+
   test('{"lease-lost"}: removed, taken by another epoch, or the directory is gone', async () => {
     expect(await renew('a', 'e1')).toEqual(['lease-lost']);
     await take('a', 'e2');

@@ -20,10 +20,15 @@ const record: NodeRecord = {
 function lingering() {
   const clock = new FakeClock();
   const ended: string[] = [];
-  const it = new Lingering(clock, rows => ended.push(...rows.map(({ key }) => key)));
+  const away = new Set<string>();
+  const it = new Lingering({
+    clock,
+    isAway: node => away.has(node),
+    onEnd: rows => ended.push(...rows.map(({ key }) => key)),
+  });
   const keys = (hybridConnection = 'hyco'): string[] =>
     [...it.rowsOf('tests', hybridConnection)].map(({ key }) => key);
-  return { clock, ended, it, keys };
+  return { away, clock, ended, it, keys };
 }
 
 test('Lingering keeps the rows and the record of a node for a while, and says what ends then', () => {
@@ -61,4 +66,25 @@ test('Lingering ends a node at once when told, and only that one; later it may l
   it.keepRow(row('3'));
   clock.advance(LINGER_MS);
   expect(ended).toEqual(['1', '2', '3']);
+});
+
+test('Lingering keeps a node for as long as it says that the coordinator is away for it', () => {
+  const { away, clock, ended, it, keys } = lingering();
+  it.keepRow(row('1'));
+  away.add('b');
+  clock.advance(3 * LINGER_MS);
+  expect([keys(), ended]).toEqual([['1'], []]);
+  away.delete('b');
+  clock.advance(LINGER_MS);
+  expect([keys(), ended]).toEqual([[], ['1']]);
+});
+
+test('Lingering forgets what its node released, and nothing of another', () => {
+  const { it, keys } = lingering();
+  it.keepRow(row('1'));
+  it.keepRow(row('2'));
+  it.keepRow(row('3', 'c'));
+  expect(it.released('b', ['1', '3', 'unknown'])).toEqual([row('1')]);
+  expect(it.released('unknown', ['2'])).toEqual([]);
+  expect(keys()).toEqual(['2', '3']);
 });

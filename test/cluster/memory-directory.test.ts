@@ -1,8 +1,12 @@
 import fc from 'fast-check';
-import { test } from 'vitest';
+import { expect, test } from 'vitest';
+import { MemoryCoordinator } from '../../src/cluster/memory-coordinator.ts';
+import { openMemoryDirectory } from '../../src/cluster/memory-directory.ts';
 import { happening, runHistory } from '../conformance/directory-histories.ts';
 import { describeListenerDirectory } from '../conformance/listener-directory.ts';
-import { memoryDirectories } from '../support/directories.ts';
+import { aListener, memoryDirectories, reportBug, TEST_TIMES } from '../support/directories.ts';
+import { FakeClock } from '../support/fake-clock.ts';
+import { within } from '../support/within.ts';
 
 describeListenerDirectory('MemoryDirectory', memoryDirectories);
 
@@ -17,4 +21,38 @@ test('after any history all memories are what the nodes hold', async () => {
     ),
     { numRuns: 60 },
   );
+});
+
+test('join() ends as soon as it has caught up with what happened while it read the whole', async () => {
+  const coordinator = new MemoryCoordinator(new FakeClock());
+  const open = (node: string) =>
+    openMemoryDirectory(coordinator, {
+      node,
+      meshAddress: `${node}.example:7000`,
+      versions: { min: 1, max: 1 },
+      times: TEST_TIMES,
+      reportBug,
+    });
+  const [a, b] = [open('a'), open('b')];
+  await a.directory.join();
+  const state = b.link.state.bind(b.link);
+  const read = b.link.read.bind(b.link);
+  let reads = 0;
+  b.link.state = async () => {
+    const before = await state();
+    reads += 1;
+    if (reads === 1) await a.directory.claim(aListener(), { listenersMax: 25 });
+    return before;
+  };
+  // The feed comes when its first beat is over, as it mostly does from Redis.
+  b.link.read = async (...args) => {
+    await new Promise(resolve => void setImmediate(resolve));
+    return read(...args);
+  };
+  // No time passes: it would wait for ever.
+  await within('join', b.directory.join());
+  expect(b.directory.listenersOf('tests', 'orders')).toHaveLength(1);
+  expect(b.directory.degradedReasons()).toEqual([]);
+  await b.directory.leave();
+  await a.directory.leave();
 });

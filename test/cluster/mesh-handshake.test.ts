@@ -3,7 +3,12 @@ import { connect, createServer, Socket } from 'node:net';
 import { connect as connectTls, createServer as createTlsServer } from 'node:tls';
 import { afterEach, describe, expect, test } from 'vitest';
 import { MeshKeys } from '../../src/cluster/mesh-credentials.ts';
-import { decodeRecord, encodeRecord, parseJsonRecord } from '../../src/protocol/mesh-frames.ts';
+import {
+  decodeRecord,
+  encodeRecord,
+  MESH_VERSIONS,
+  parseJsonRecord,
+} from '../../src/protocol/mesh-frames.ts';
 import { startFaultProxy } from '../support/fault-proxy.ts';
 import { Inbox } from '../support/inbox.ts';
 import { makeMeshCertificate } from '../support/mesh-certificates.ts';
@@ -75,7 +80,11 @@ describe('two nodes', () => {
     expect(await nodes.a.events.next()).toBe('up b');
     expect(await nodes.b.events.next()).toBe('up a');
     expect(nodes.a.mesh.links()).toMatchObject([
-      { nodeId: 'b', state: { phase: 'up' }, peer: { epoch: 'life-of-b.1', version: 1 } },
+      {
+        nodeId: 'b',
+        state: { phase: 'up' },
+        peer: { epoch: 'life-of-b.1', version: MESH_VERSIONS.max },
+      },
     ]);
   });
 

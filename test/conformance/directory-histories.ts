@@ -38,6 +38,14 @@ export const happening = fc.oneof(
       whom: fc.constantFrom(...NODES),
     }),
   },
+  {
+    weight: 2,
+    arbitrary: fc.record({
+      what: fc.constantFrom('link', 'unlink'),
+      who: whichNode,
+      other: fc.constantFrom(...NODES),
+    }),
+  },
   { weight: 1, arbitrary: fc.record({ what: fc.constant('drain'), who: whichNode }) },
   { weight: 1, arbitrary: fc.record({ what: fc.constant('erase') }) },
   {
@@ -81,6 +89,10 @@ export async function runHistory(
       open.push(it.directory.release(key));
     } else if ('whom' in step) {
       open.push(it.directory.suspect(step.whom));
+    } else if ('other' in step) {
+      const one = NODES[who] ?? step.other;
+      if (step.what === 'link') them.link?.(one, step.other);
+      else them.unlink?.(one, step.other);
     } else if ('ms' in step) {
       await them.elapse(step.ms);
     } else if (step.what === 'cut') {
@@ -94,6 +106,7 @@ export async function runHistory(
     } else {
       await them.erase();
     }
+    for (const { directory } of nodes) expectEachOnce(directory);
   }
 
   for (const it of nodes) it.mend();
@@ -120,11 +133,26 @@ export async function runHistory(
     }
     throw error;
   }
+  for (const { directory } of nodes) {
+    const { ownRows, remoteRows } = directory.stats();
+    expect(ownRows + remoteRows).toBe(expected.length);
+  }
   const fresh = await them.open('fresh');
-  expect(contentOf(fresh.directory)).toBe(wanted);
+  // Nodes may still have to notice that the coordinator has forgotten them.
+  await them.until('a fresh node knows all', () =>
+    nodes.every(({ directory }) => {
+      const { node, epoch } = directory.self();
+      return fresh.directory.node(node)?.epoch === epoch && contentOf(fresh.directory) === wanted;
+    }),
+  );
   for (const { directory } of nodes) {
     expect(fresh.directory.node(directory.self().node)).toEqual(directory.self());
   }
+}
+
+function expectEachOnce(directory: ListenerDirectory): void {
+  const keys = PLACES.flatMap(place => directory.listenersOf('tests', place)).map(row => row.key);
+  expect(keys).toHaveLength(new Set(keys).size);
 }
 
 function contentOf(directory: ListenerDirectory): string {

@@ -56,7 +56,7 @@ describe.each(DATA_PLANES)('a joined pair on $dataPlane', ({ dataPlane, promises
     }
   });
 
-  // uWebSockets.js cut senders right after their 101, depending on what lay in its heap: see CorkLenders.
+  // uWebSockets.js cut senders right after their 101, depending on what lay in its heap: see CorkLender.
   test('stays joined, in forty fresh relays', async () => {
     for (let i = 0; i < 40; i += 1) {
       await using relay = await start();

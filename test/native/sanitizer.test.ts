@@ -10,6 +10,7 @@ const NAMES = [
   'churn',
   'delivered',
   'flow',
+  'gathering',
   'hand-over',
   'plane',
   'protocol-errors',

@@ -56,6 +56,16 @@ describe('REFUSALS', () => {
       'senders-max': 503,
       overloaded: 503,
       draining: 503,
+      'session-unknown': 404,
+      'session-gone': 410,
+      'session-superseded': 409,
+      'sessions-max': 503,
+      'poll-malformed': 400,
+      'sequence-gap': 409,
+      'credit-exceeded': 409,
+      'frames-malformed': 400,
+      'ack-unknown': 400,
+      'batch-too-large': 413,
       internal: 500,
     });
   });
@@ -69,7 +79,14 @@ describe('REFUSALS', () => {
   test('gives a listener 404 only for a path that is wrong: .NET stops for good on it', () => {
     const notFound = REASONS.filter(reason => REFUSALS[reason].httpStatus === 404);
     const ofSendersOnly = ['no-listener', 'no-allowed-listener'];
-    expect(notFound).toEqual(['endpoint-unknown', 'path-malformed', ...ofSendersOnly]);
+    // .NET has no long-poll sessions.
+    const ofPollsOnly = ['session-unknown'];
+    expect(notFound).toEqual([
+      'endpoint-unknown',
+      'path-malformed',
+      ...ofSendersOnly,
+      ...ofPollsOnly,
+    ]);
   });
 });
 

@@ -53,9 +53,11 @@ describe('advance()', () => {
     }
   });
 
-  test('never goes back', () => {
+  test('never goes back, unless the listener was lost on its way', () => {
+    const others = EVENTS.filter(event => event !== 'listener-gone');
+    expect(advance('joining', 'listener-gone')).toBe('waiting');
     fc.assert(
-      fc.property(fc.constantFrom(...PHASES), fc.constantFrom(...EVENTS), (phase, event) => {
+      fc.property(fc.constantFrom(...PHASES), fc.constantFrom(...others), (phase, event) => {
         expect(PHASES.indexOf(advance(phase, event))).toBeGreaterThanOrEqual(PHASES.indexOf(phase));
       }),
     );
@@ -88,16 +90,17 @@ describe('Rendezvous', () => {
     const opened: ((channel: FakeChannel) => void)[] = [];
     const ids: string[] = [];
     const actions: RendezvousActions = {
-      offer(listenerLost, tried) {
+      offer(fate, tried) {
         const at = listeners.findIndex(({ channel }) => !tried.has(channel));
         const listener = listeners[at];
         const id = formatRendezvousId(random.uuid(), random.secretHex());
-        const pending = { id, listenerLost };
+        const pending = { id, ...fate };
         if (listener === undefined || !listener.channel.offer(pending, 'accept')) return undefined;
         ids.push(id);
         calls.push(`offer ${at}`);
         return { pending, listener: listener.channel };
       },
+      hold: () => undefined,
       withdraw: id => calls.push(`withdraw ${ids.indexOf(id)}`),
       refuseSender: reason => calls.push(`refuse ${reason}`),
       rejectSender: (status, description) => calls.push(`reject ${status} ${description}`),
@@ -193,6 +196,35 @@ describe('Rendezvous', () => {
     silent.channels[0]?.closed(1006);
     silent.clock.advance(LISTENER_LOSS_GRACE_MS);
     expect(silent.calls).toEqual(['offer 0', 'withdraw 0', 'ended closed', 'refuse listener-lost']);
+  });
+
+  test('asks a listener that was lost on its way once more, and then the next', () => {
+    const { clock, subject, calls, channels } = rendezvous(2);
+    subject.start(() => 'no-listener');
+    subject.dialled();
+    subject.listenerGone();
+    expect(calls).toEqual(['offer 0', 'withdraw 0', 'offer 0']);
+    subject.dialled();
+    subject.listenerGone();
+    expect(calls.slice(3)).toEqual(['withdraw 1', 'offer 1']);
+    subject.dialled();
+    subject.listenerGone();
+    subject.dialled();
+    subject.listenerGone();
+    expect(calls.slice(-2)).toEqual(['ended closed', 'refuse listener-lost']);
+    expect(outstanding(channels)).toEqual([0, 0]);
+    channels.forEach(channel => channel.closed(1000));
+    expect(clock.pendingTasks).toBe(0);
+  });
+
+  test('does not wait longer for one that was lost on its way', () => {
+    const { clock, subject, calls } = rendezvous(1);
+    subject.start(() => 'no-listener');
+    subject.dialled();
+    clock.advance(ACCEPT_TIMEOUT_MS);
+    expect(calls).toEqual(['offer 0', 'withdraw 0']);
+    subject.listenerGone();
+    expect(calls.slice(2)).toEqual(['ended closed', 'refuse listener-silent']);
   });
 
   test('hands a rejection on, once', () => {

@@ -1,5 +1,4 @@
-import { mkdtempSync, rmSync, statSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { rmSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import Database from 'libsql';
 import { describe, expect, test } from 'vitest';
@@ -12,15 +11,7 @@ import {
   describeSpoiledStore,
   type SpoiledStoreUnderTest,
 } from '../conformance/relay-store.ts';
-
-interface Folder extends Disposable {
-  readonly path: string;
-}
-
-function someFolder(): Folder {
-  const path = mkdtempSync(join(tmpdir(), 'halfway-store-'));
-  return { path, [Symbol.dispose]: () => rmSync(path, { recursive: true, force: true }) };
-}
+import { someFolder } from '../support/some-folder.ts';
 
 async function open(): Promise<SpoiledStoreUnderTest> {
   const folder = someFolder();

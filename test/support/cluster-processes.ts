@@ -11,6 +11,15 @@ import { until, within } from './within.ts';
 
 /** The built program, as operators run it. `npm test` builds dist/ before. */
 const MAIN = join(import.meta.dirname, '../../dist/main.js');
+
+/** What a node is besides its options. */
+export interface NodeSetting {
+  /** Another build's `main.js`. */
+  readonly main?: string;
+  /** Further variables of its environment. */
+  readonly env?: Readonly<Record<string, string>>;
+}
+
 const START_MS = 30_000;
 /** Times of a drain that a test can wait for. */
 const DRAIN_DELAY_MS = 2_000;
@@ -26,8 +35,8 @@ export interface NodeProcess {
   /** What it has written, over all its lives: one line of JSON each. */
   readonly lines: readonly string[];
   readonly isRunning: boolean;
-  /** Starts it, with options that hold for this life; resolves when its ports accept. */
-  start(options?: NodeOptions): Promise<void>;
+  /** Starts it, with options and a setting that hold for this life; resolves when its ports accept. */
+  start(options?: NodeOptions, setting?: NodeSetting): Promise<void>;
   /** SIGKILL; resolves when it is gone. */
   kill(): Promise<void>;
   freeze(): void;
@@ -46,7 +55,7 @@ export type NodeOptions = Readonly<Record<string, string>>;
 export interface ProcessCluster extends AsyncDisposable {
   readonly nodes: readonly NodeProcess[];
   /** A further node, not started. */
-  add(nodeId: string, options?: NodeOptions): Promise<NodeProcess>;
+  add(nodeId: string, options?: NodeOptions, setting?: NodeSetting): Promise<NodeProcess>;
 }
 
 export interface ProcessClusterOptions {
@@ -59,6 +68,7 @@ export interface ProcessClusterOptions {
     nodeId: string,
     ports: { readonly meshPort: number },
   ) => Promise<NodeOptions>;
+  readonly settingOf?: (nodeId: string) => NodeSetting;
 }
 
 const running = new Set<ChildProcess>();
@@ -70,16 +80,16 @@ process.once('exit', () => {
 export async function startProcesses(options: ProcessClusterOptions): Promise<ProcessCluster> {
   const folder = mkdtempSync(join(tmpdir(), 'halfway-cluster-'));
   const nodes: NodeProcess[] = [];
-  const add = async (nodeId: string, own: NodeOptions = {}): Promise<NodeProcess> => {
+  const add = async (
+    nodeId: string,
+    own: NodeOptions = {},
+    setting = options.settingOf?.(nodeId) ?? {},
+  ): Promise<NodeProcess> => {
     const meshPort = await freePort();
     const special = (await options.optionsOf?.(nodeId, { meshPort })) ?? {};
     const ports = { port: await freePort(), adminPort: await freePort(), meshPort };
-    const node = nodeProcess(nodeId, folder, ports, {
-      redis: options.redisUrl,
-      ...options.options,
-      ...special,
-      ...own,
-    });
+    const all = { redis: options.redisUrl, ...options.options, ...special, ...own };
+    const node = nodeProcess(nodeId, folder, ports, all, setting);
     nodes.push(node);
     return node;
   };
@@ -103,6 +113,7 @@ function nodeProcess(
   folder: string,
   ports: { readonly port: number; readonly adminPort: number; readonly meshPort: number },
   options: NodeOptions,
+  setting: NodeSetting,
 ): NodeProcess {
   const log = new MemoryLog();
   const { lines } = log;
@@ -135,7 +146,7 @@ function nodeProcess(
     get isRunning() {
       return child !== undefined && child.exitCode === null && child.signalCode === null;
     },
-    async start(own = {}) {
+    async start(own = {}, ownSetting = setting) {
       seen = lines.length;
       const all: NodeOptions = {
         drainDelayMs: `${DRAIN_DELAY_MS}`,
@@ -147,7 +158,7 @@ function nodeProcess(
         ...own,
       };
       const { meshSecret, ...flags } = all;
-      const started = run(nodeId, folder, flags, meshSecret);
+      const started = run(nodeId, folder, flags, { ...ownSetting, meshSecret });
       child = started;
       createInterface({ input: started.stdout }).on('line', line => void lines.push(line));
       createInterface({ input: started.stderr }).on('line', line => void lines.push(line));
@@ -173,7 +184,12 @@ function nodeProcess(
   return node;
 }
 
-function run(nodeId: string, folder: string, options: NodeOptions, meshSecret: string | undefined) {
+function run(
+  nodeId: string,
+  folder: string,
+  options: NodeOptions,
+  { main = MAIN, env = {}, meshSecret }: NodeSetting & { readonly meshSecret: string | undefined },
+) {
   // As on machines of their own, unless the test says otherwise.
   const apart = { host: '127.0.0.1', meshHost: '127.0.0.1', meshLocal: 'off' };
   const flags = Object.entries({ ...apart, ...options }).flatMap(([name, value]) => [
@@ -187,8 +203,8 @@ function run(nodeId: string, folder: string, options: NodeOptions, meshSecret: s
   const config = join(folder, 'relay.json');
   const started = spawn(
     process.execPath,
-    [MAIN, 'serve', '--config', config, '--node-id', nodeId, ...flags],
-    { env: { PATH: process.env['PATH'], ...secret }, stdio: ['ignore', 'pipe', 'pipe'] },
+    [main, 'serve', '--config', config, '--node-id', nodeId, ...flags],
+    { env: { PATH: process.env['PATH'], ...secret, ...env }, stdio: ['ignore', 'pipe', 'pipe'] },
   );
   running.add(started);
   started.once('exit', () => running.delete(started));

@@ -11,6 +11,7 @@ import { openMemoryDirectory } from '../../src/cluster/memory-directory.ts';
 import { openRedisDirectory } from '../../src/cluster/redis-directory.ts';
 import { parseRedisUrl, type RedisTarget } from '../../src/redis/redis-url.ts';
 import { FakeClock } from './fake-clock.ts';
+import type { MemoryMesh } from './memory-mesh.ts';
 import type { TestRedis } from './redis.ts';
 import { startTcpProxy } from './tcp-proxy.ts';
 import { until } from './within.ts';
@@ -23,6 +24,7 @@ export const TEST_TIMES: DirectoryTimes = {
   feedWaitMs: 600,
   feedRetryMs: 30,
   joinTimeoutMs: 1_500,
+  announcementSettleMs: 600,
 };
 export const TEST_COMMAND_TIMEOUT_MS = 400;
 
@@ -52,6 +54,9 @@ export interface DirectoriesUnderTest extends AsyncDisposable {
   outage(): Promise<() => Promise<void>>;
   /** The coordinator forgets everything. */
   erase(): Promise<void>;
+  /** Links two nodes, or cuts the link, where there are links. */
+  link?(a: string, b: string): void;
+  unlink?(a: string, b: string): void;
 }
 
 const VERSIONS = { min: 1, max: 1 };
@@ -81,10 +86,11 @@ export function targetOf(url: string): RedisTarget {
   return parsed.target;
 }
 
-/** On a coordinator in this process, in a time of our own. */
+/** On a coordinator in this process, in a time of our own; with a mesh, each is linked with all. */
 export async function memoryDirectories(
-  options: { readonly feedChangesMax?: number } = {},
+  options: { readonly feedChangesMax?: number; readonly mesh?: MemoryMesh } = {},
 ): Promise<DirectoriesUnderTest> {
+  const { mesh } = options;
   const clock = new FakeClock();
   const coordinator = new MemoryCoordinator(clock, options);
   const opened: (DirectoryUnderTest & { readonly isCut: () => boolean })[] = [];
@@ -110,6 +116,8 @@ export async function memoryDirectories(
       let wanted = !cut;
       const events: DirectoryEvent[] = [];
       directory.observe(event => events.push(event));
+      mesh?.add(node, directory);
+      for (const other of opened) mesh?.link(node, other.directory.self().node);
       const results: JoinResult[] = [];
       const joining = directory.join().then(result => results.push(result));
       while (results.length === 0) await elapse(10);
@@ -150,6 +158,9 @@ export async function memoryDirectories(
       };
     },
     erase: async () => coordinator.erase(),
+    ...(mesh === undefined
+      ? {}
+      : { link: (a, b) => mesh.link(a, b), unlink: (a, b) => mesh.cut(a, b) }),
     [Symbol.asyncDispose]: async () => {
       for (const { directory } of opened) await directory.leave();
     },

@@ -32,13 +32,19 @@ process.once('exit', () => {
 
 export async function startRedis(
   settings: readonly string[] = [],
-  options: { readonly port?: number } = {},
+  options: {
+    readonly port?: number;
+    /** Further variables of its environment. */
+    readonly env?: Readonly<Record<string, string>>;
+  } = {},
 ): Promise<TestRedis> {
   const port = options.port ?? (await freePort());
   const directory = mkdtempSync(join(tmpdir(), 'halfway-redis-'));
   const place = ['--port', String(port), '--bind', '127.0.0.1', '--dir', directory];
   const args = [...place, ...EPHEMERAL, ...settings];
-  let child = await run(args);
+  const start = async (): Promise<ChildProcess> =>
+    run(args, undefined, { ...process.env, ...options.env });
+  let child = await start();
   const admin = new Redis({ port, host: '127.0.0.1', lazyConnect: true, protocol: 2 });
   admin.on('error', () => undefined);
   return {
@@ -49,7 +55,7 @@ export async function startRedis(
     thaw: () => void child.kill('SIGCONT'),
     kill: () => end(child),
     start: async () => {
-      child = await run(args);
+      child = await start();
     },
     [Symbol.asyncDispose]: async () => {
       admin.disconnect();
@@ -154,8 +160,9 @@ export async function startRedisCluster(): Promise<
 async function run(
   args: readonly string[],
   readyText = 'Ready to accept connections',
+  env: NodeJS.ProcessEnv = process.env,
 ): Promise<ChildProcess> {
-  const child = spawn('redis-server', args, { stdio: ['ignore', 'pipe', 'inherit'] });
+  const child = spawn('redis-server', args, { env, stdio: ['ignore', 'pipe', 'inherit'] });
   running.add(child);
   endWith(child);
   child.once('exit', () => running.delete(child));

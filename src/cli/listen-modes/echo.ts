@@ -1,17 +1,16 @@
-import type { Clock } from '../../base/clock.ts';
-import { takeSender, type ListenMode } from './listen-mode.ts';
+import type { ListenMode } from './listen-mode.ts';
 
 /** Sends everything back: WebSocket messages fragment by fragment, a request's body as the answer's. */
-export function echoMode(deps: { readonly clock: Clock }): ListenMode {
+export function echoMode(): ListenMode {
   return {
-    accept: async accept => {
-      const socket = await takeSender(accept, deps.clock);
-      socket.receive({
+    accept: async offer => {
+      const channel = await offer.acceptChannel();
+      channel.receive({
         fragment: (opcode, fin, payload) => {
-          if (!socket.send(opcode, fin, payload)) socket.pause();
+          if (!channel.send(opcode, fin, payload)) channel.pause();
         },
-        drained: () => socket.resume(),
-        closed: (code, reason) => socket.close(code, reason),
+        drained: () => channel.resume(),
+        closed: (code, reason) => channel.close(code, reason),
         gone: () => undefined,
       });
     },

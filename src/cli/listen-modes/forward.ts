@@ -2,14 +2,17 @@ import { request as httpRequest, STATUS_CODES, type IncomingMessage } from 'node
 import { request as httpsRequest } from 'node:https';
 import type { Clock } from '../../base/clock.ts';
 import type { HeaderRecord, RemoteEndpoint } from '../../protocol/control-messages.ts';
-import { parseRelayQuery } from '../../protocol/relay-url.ts';
 import { encodeIllegalInPath, encodeIllegalInQuery } from '../../protocol/uri-text.ts';
+import type { Answer, RelayedRequest } from '../../client/answer.ts';
+import { dialWebSocket } from '../../client/dial-websocket.ts';
+import type { FrameChannel } from '../../client/frame-channel.ts';
+import { RelayError } from '../../client/relay-error.ts';
+import { Routes } from '../../client/routes.ts';
+import type { SenderOffer } from '../../client/sender-offer.ts';
+import { spliceChannels } from '../../client/splice-channels.ts';
 import { messageOf } from '../command-error.ts';
-import type { Answer, RelayedRequest } from '../relay-client/answer.ts';
-import type { Accept } from '../relay-client/control-link.ts';
-import { dial, HandshakeRefused, type FrameSocket } from '../relay-client/frame-socket.ts';
-import { spliceSockets } from '../relay-client/splice-sockets.ts';
-import { offeredProtocols, pathBelow, rejectSender, type ListenMode } from './listen-mode.ts';
+import { wordsOf } from '../refusal-advice.ts';
+import { pathBelow, type ListenMode } from './listen-mode.ts';
 
 export interface ForwardOptions {
   /** Where to: http, https, ws or wss; the scheme's twin serves the other kind of sender. */
@@ -31,16 +34,23 @@ const HOP_HEADERS: ReadonlySet<string> = new Set(
 /** Hands requests and WebSockets on to a server that this machine can reach. */
 export function forwardMode(options: ForwardOptions): ListenMode {
   return {
-    accept: accept => forwardSender(accept, options),
+    accept: offer => forwardSender(offer, options),
     answer: request => forwardRequest(request, options),
   };
 }
+
+const NO_ANSWER: Answer = {
+  status: 502,
+  reason: 'Bad Gateway',
+  headers: { 'Content-Type': 'text/plain' },
+  body: 'The listener could not get an answer\n',
+};
 
 async function forwardRequest(request: RelayedRequest, options: ForwardOptions): Promise<Answer> {
   const { method, target, headers, body, hasBody, signal, remote } = request;
   const url = targetUrl(target, options, 'http');
   const open = url.protocol === 'https:' ? httpsRequest : httpRequest;
-  const response = await new Promise<IncomingMessage>((resolve, reject) => {
+  const asked = new Promise<IncomingMessage>((resolve, reject) => {
     const outgoing = open(url, { method, headers: forwardedHeaders(headers, remote), signal });
     outgoing.once('response', resolve);
     outgoing.on('error', error => {
@@ -49,6 +59,13 @@ async function forwardRequest(request: RelayedRequest, options: ForwardOptions):
     if (hasBody) body.on('error', error => outgoing.destroy(error)).pipe(outgoing);
     else outgoing.end();
   });
+  let response: IncomingMessage;
+  try {
+    response = await asked;
+  } catch (error) {
+    options.report(messageOf(error));
+    return NO_ANSWER;
+  }
   const { statusCode: status = 502, statusMessage: reason = '' } = response;
   const isBodyless = method === 'HEAD' || status === 204 || status === 304;
   if (isBodyless) response.resume();
@@ -60,34 +77,43 @@ async function forwardRequest(request: RelayedRequest, options: ForwardOptions):
   };
 }
 
-async function forwardSender(accept: Accept, options: ForwardOptions): Promise<void> {
+async function forwardSender(offer: SenderOffer, options: ForwardOptions): Promise<void> {
   const { clock, report } = options;
-  const address = new URL(accept.address);
-  const path = decodePath(address.pathname.replace(/^\/\$hc/i, ''));
-  const { userQuery } = parseRelayQuery(address.search.replace(/^\?/, ''));
-  const url = targetUrl(userQuery === '' ? path : `${path}?${userQuery}`, options, 'ws');
-  let target: FrameSocket;
+  const [path = '', query] = offer.target.split(/\?(.*)/s);
+  const decoded = decodePath(path);
+  const url = targetUrl(query === undefined ? decoded : `${decoded}?${query}`, options, 'ws');
+  let target: FrameChannel;
   try {
-    target = await dial(url.href, {
+    target = await dialTarget(url.href, {
       clock,
-      headers: handshakeHeaders(accept.connectHeaders, accept.remoteEndpoint),
-      protocols: offeredProtocols(accept),
+      headers: handshakeHeaders(offer.headers, offer.remote),
+      protocols: offer.protocols,
       timeoutMs: TARGET_TIMEOUT_MS,
     });
   } catch (error) {
-    report(`Cannot open ${url.origin}${url.pathname}: ${messageOf(error)}`);
-    const status = error instanceof HandshakeRefused && error.status >= 400 ? error.status : 502;
-    await rejectSender(accept, { clock, status, reason: STATUS_CODES[status] ?? 'Refused' });
+    report(`Cannot open ${url.origin}${url.pathname}: ${targetFailure(error)}`);
+    const given = error instanceof RelayError ? error.status : undefined;
+    const status = given !== undefined && given >= 400 ? given : 502;
+    await offer.reject(status, STATUS_CODES[status] ?? 'Refused');
     return;
   }
   try {
-    const protocols = target.protocol === '' ? [] : [target.protocol];
-    const sender = await dial(accept.address, { clock, protocols });
-    spliceSockets(sender, target, () => undefined);
+    const sender = await offer.acceptChannel({ protocol: target.protocol });
+    spliceChannels(sender, target, () => undefined);
   } catch (error) {
     target.destroy();
     throw error;
   }
+}
+
+/** The target is a server that this machine can reach, whatever way leads to the relay. */
+const dialTarget = dialWebSocket(new Routes({ proxy: false }));
+
+function targetFailure(error: unknown): string {
+  if (!(error instanceof RelayError)) return messageOf(error);
+  const { cause, status, reason } = error;
+  if (status !== undefined) return `${status} ${reason ?? ''}`.trimEnd();
+  return cause === undefined ? wordsOf(error) : messageOf(cause);
 }
 
 /** The target's address for a path and query of a sender. */

@@ -1,37 +1,33 @@
-import type { Clock } from '../../base/clock.ts';
 import { OPCODES } from '../../protocol/frames.ts';
-import { takeSender, type ListenMode } from './listen-mode.ts';
+import type { ListenMode } from './listen-mode.ts';
 
-export interface PrintDeps {
-  readonly clock: Clock;
-  /** Writes what came in; `text` for people, `fields` for programs. */
-  readonly print: (text: string, fields: object) => void;
-}
+/** Writes what came in; `text` for people, `fields` for programs. */
+export type Print = (text: string, fields: object) => void;
 
 /** A message or body that is longer is shown in parts of this size. */
 const SHOWN_BYTES_MAX = 65_536;
 
 /** Shows what senders send. Requests are answered with 204; WebSockets get no message back. */
-export function printMode({ clock, print }: PrintDeps): ListenMode {
+export function printMode(print: Print): ListenMode {
   let senders = 0;
   return {
-    accept: async accept => {
+    accept: async offer => {
       senders += 1;
       const sender = senders;
-      const socket = await takeSender(accept, clock);
-      const from = accept.remoteEndpoint?.address ?? 'unknown';
+      const channel = await offer.acceptChannel();
+      const from = offer.remote?.address ?? 'unknown';
       print(`[${sender}] connected from ${from}`, { event: 'connected', sender, from });
       const parts = new PartCollector((bytes, isText) => {
         const text = isText ? bytes.toString('utf8') : `${bytes.length} bytes of binary`;
         const fields = isText ? { text } : { base64: bytes.toString('base64') };
         print(`[${sender}] ${text}`, { event: 'message', sender, ...fields });
       });
-      socket.receive({
+      channel.receive({
         fragment: (opcode, fin, payload) => parts.add(opcode, fin, payload),
         closed: (code, reason) => {
           const fields = { event: 'closed', sender, code, reason };
           print(`[${sender}] closed ${code} ${reason}`.trimEnd(), fields);
-          socket.close(code, reason);
+          channel.close(code, reason);
         },
         gone: code => {
           if (code === 1006) print(`[${sender}] lost`, { event: 'lost', sender });
@@ -44,7 +40,7 @@ export function printMode({ clock, print }: PrintDeps): ListenMode {
         const text = Buffer.from(chunk).toString('utf8');
         print(text.replace(/\n$/, ''), { event: 'body', text });
       }
-      return { status: 204, headers: {}, body: undefined };
+      return { status: 204 };
     },
   };
 }

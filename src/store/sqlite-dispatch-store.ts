@@ -1,0 +1,250 @@
+import type Database from 'libsql';
+import type { Bounds } from './dispatch-checks.ts';
+import type {
+  DispatchStore,
+  Document,
+  DocumentKey,
+  IndexEntry,
+  LogEntry,
+  Partition,
+} from './dispatch-store.ts';
+import {
+  LocalDispatchStore,
+  type LocalPartition,
+  type LocalRecords,
+} from './local-dispatch-store.ts';
+import {
+  failed,
+  numberIn,
+  openSqliteFile,
+  textIn,
+  type SqliteFile,
+  type SqliteSchema,
+} from './sqlite-file.ts';
+
+/**
+ * Texts may be long, so their tables are not kept in the order of their keys. How many members an index has stands in
+ * a row of its own, because SQLite would walk them all to count them.
+ */
+const SCHEMA: SqliteSchema = {
+  name: 'dispatch',
+  /** "HfwD" */
+  applicationId: 0x48_66_77_44,
+  steps: [
+    `CREATE TABLE documents (
+       partition TEXT NOT NULL,
+       kind TEXT NOT NULL,
+       id TEXT NOT NULL,
+       version INTEGER NOT NULL,
+       text TEXT NOT NULL,
+       UNIQUE (partition, kind, id)
+     );
+     CREATE TABLE members (
+       partition TEXT NOT NULL,
+       name TEXT NOT NULL,
+       member TEXT NOT NULL,
+       score REAL NOT NULL,
+       PRIMARY KEY (partition, name, member)
+     ) WITHOUT ROWID;
+     CREATE INDEX members_by_score ON members (partition, name, score, member);
+     CREATE TABLE counts (
+       partition TEXT NOT NULL,
+       name TEXT NOT NULL,
+       members INTEGER NOT NULL,
+       PRIMARY KEY (partition, name)
+     ) WITHOUT ROWID;
+     CREATE TABLE entries (
+       partition TEXT NOT NULL,
+       log TEXT NOT NULL,
+       number INTEGER NOT NULL,
+       text TEXT NOT NULL,
+       UNIQUE (partition, log, number)
+     );`,
+  ],
+};
+
+/**
+ * Opens `dispatch.db` in a folder: records of job dispatch of one node. Every step is on the disk before it is
+ * answered; steps of one turn are one transaction, which blocks for the time of a disk write. Throws `StoreError` as `openSqliteFile` does.
+ */
+export function openSqliteDispatchStore(folder: string): DispatchStore {
+  return new LocalDispatchStore(new SqliteRecords(openSqliteFile(folder, SCHEMA)));
+}
+
+class SqliteRecords implements LocalRecords {
+  readonly shown: string;
+  readonly isDurable = true;
+  readonly durability = '';
+  readonly #file: SqliteFile;
+  readonly #sql: Statements;
+
+  constructor(file: SqliteFile) {
+    this.#file = file;
+    this.shown = file.path;
+    this.#sql = statements(file.database);
+  }
+
+  partition(name: Partition): LocalPartition {
+    return new SqlitePartition(this.#sql, name);
+  }
+
+  read<Result>(run: () => Result): Result {
+    return this.#attempt('read', run);
+  }
+
+  write<Result>(run: () => Result): Result {
+    const transaction = this.#file.database.transaction(run);
+    return this.#attempt('write', () => transaction.immediate());
+  }
+
+  close(): void {
+    this.#file.close();
+  }
+
+  #attempt<Result>(what: 'read' | 'write', run: () => Result): Result {
+    try {
+      return run();
+    } catch (error) {
+      throw failed(`${what} ${this.shown}`, error);
+    }
+  }
+}
+
+class SqlitePartition implements LocalPartition {
+  readonly #sql: Statements;
+  readonly #partition: Partition;
+
+  constructor(sql: Statements, partition: Partition) {
+    this.#sql = sql;
+    this.#partition = partition;
+  }
+
+  get(key: DocumentKey): Document | undefined {
+    const row = this.#sql.document.get(this.#partition, key.kind, key.id);
+    const text = textIn(row, 'text');
+    return text === undefined ? undefined : { key, version: numberIn(row, 'version'), text };
+  }
+
+  version(key: DocumentKey): number {
+    return numberIn(this.#sql.version.get(this.#partition, key.kind, key.id), 'version');
+  }
+
+  put(key: DocumentKey, text: string): void {
+    this.#sql.put.run(this.#partition, key.kind, key.id, text);
+  }
+
+  remove(key: DocumentKey): void {
+    this.#sql.remove.run(this.#partition, key.kind, key.id);
+  }
+
+  range(
+    index: string,
+    { low, high }: Bounds,
+    { isDescending, limit }: { readonly isDescending: boolean; readonly limit: number },
+  ): readonly IndexEntry[] {
+    const range = isDescending ? this.#sql.descending : this.#sql.ascending;
+    const between = [low.score, low.member, high.score, high.member];
+    return range.all(this.#partition, index, ...between, limit).map(row => ({
+      member: textIn(row, 'member') ?? '',
+      score: numberIn(row, 'score'),
+    }));
+  }
+
+  count(index: string): number {
+    return numberIn(this.#sql.count.get(this.#partition, index), 'members');
+  }
+
+  score(index: string, member: string): number | undefined {
+    const row: unknown = this.#sql.score.get(this.#partition, index, member);
+    return row === undefined ? undefined : numberIn(row, 'score');
+  }
+
+  add(index: string, { member, score }: IndexEntry): void {
+    const { changes } = this.#sql.insert.run(this.#partition, index, member, score);
+    if (changes === 1) this.#sql.countUp.run(this.#partition, index);
+    else this.#sql.move.run(score, this.#partition, index, member);
+  }
+
+  drop(index: string, member: string): void {
+    const { changes } = this.#sql.drop.run(this.#partition, index, member);
+    if (changes === 0) return;
+    this.#sql.countDown.run(this.#partition, index);
+    this.#sql.uncount.run(this.#partition, index);
+  }
+
+  clearIndex(index: string): void {
+    this.#sql.dropAll.run(this.#partition, index);
+    this.#sql.uncountAll.run(this.#partition, index);
+  }
+
+  firstOf(log: string): number {
+    return numberIn(this.#sql.ends.get(this.#partition, log), 'first');
+  }
+
+  entriesOf(
+    log: string,
+    { after, limit }: { readonly after: number; readonly limit: number },
+  ): readonly LogEntry[] {
+    return this.#sql.entries.all(this.#partition, log, after, limit).map(row => ({
+      number: numberIn(row, 'number'),
+      text: textIn(row, 'text') ?? '',
+    }));
+  }
+
+  append(log: string, text: string, keep: number): void {
+    const number = numberIn(this.#sql.ends.get(this.#partition, log), 'last') + 1;
+    this.#sql.append.run(this.#partition, log, number, text);
+    this.#sql.cut.run(this.#partition, log, number - keep);
+  }
+
+  clearLog(log: string): void {
+    this.#sql.cut.run(this.#partition, log, Number.MAX_SAFE_INTEGER);
+  }
+}
+
+type Statements = ReturnType<typeof statements>;
+
+function statements(database: Database.Database) {
+  const document = 'partition = ? AND kind = ? AND id = ?';
+  const index = 'partition = ? AND name = ?';
+  const log = 'partition = ?1 AND log = ?2';
+  const between = `${index} AND (score, member) > (?, ?) AND (score, member) < (?, ?)`;
+  const range = `SELECT member, score FROM members WHERE ${between} ORDER BY`;
+  return {
+    document: database.prepare(`SELECT version, text FROM documents WHERE ${document}`),
+    version: database.prepare(`SELECT version FROM documents WHERE ${document}`),
+    put: database.prepare(
+      'INSERT INTO documents (partition, kind, id, version, text) VALUES (?, ?, ?, 1, ?) ' +
+        'ON CONFLICT DO UPDATE SET version = version + 1, text = excluded.text',
+    ),
+    remove: database.prepare(`DELETE FROM documents WHERE ${document}`),
+    ascending: database.prepare(`${range} score, member LIMIT ?`),
+    descending: database.prepare(`${range} score DESC, member DESC LIMIT ?`),
+    count: database.prepare(`SELECT members FROM counts WHERE ${index}`),
+    score: database.prepare(`SELECT score FROM members WHERE ${index} AND member = ?`),
+    insert: database.prepare(
+      'INSERT INTO members (partition, name, member, score) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING',
+    ),
+    countUp: database.prepare(
+      'INSERT INTO counts (partition, name, members) VALUES (?, ?, 1) ' +
+        'ON CONFLICT DO UPDATE SET members = members + 1',
+    ),
+    move: database.prepare(`UPDATE members SET score = ? WHERE ${index} AND member = ?`),
+    drop: database.prepare(`DELETE FROM members WHERE ${index} AND member = ?`),
+    countDown: database.prepare(`UPDATE counts SET members = members - 1 WHERE ${index}`),
+    uncount: database.prepare(`DELETE FROM counts WHERE ${index} AND members = 0`),
+    dropAll: database.prepare(`DELETE FROM members WHERE ${index}`),
+    uncountAll: database.prepare(`DELETE FROM counts WHERE ${index}`),
+    ends: database.prepare(
+      `SELECT (SELECT min(number) FROM entries WHERE ${log}) AS first, ` +
+        `(SELECT max(number) FROM entries WHERE ${log}) AS last`,
+    ),
+    entries: database.prepare(
+      `SELECT number, text FROM entries WHERE ${log} AND number > ?3 ORDER BY number LIMIT ?4`,
+    ),
+    append: database.prepare(
+      'INSERT INTO entries (partition, log, number, text) VALUES (?, ?, ?, ?)',
+    ),
+    cut: database.prepare(`DELETE FROM entries WHERE ${log} AND number <= ?3`),
+  };
+}
