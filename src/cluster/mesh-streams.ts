@@ -36,12 +36,13 @@ export class MeshStreamError extends Error {
   }
 }
 
-/** `late`: it did not come in time. `aborted`: whoever wanted it does not any more. */
+/** `late`: it did not come in time. `aborted`: whoever wanted it does not any more. `link-down`: see `giveUp`. */
 export type MeshStreamFailure =
   | 'unknown-node'
   | 'unreachable'
   | 'late'
   | 'aborted'
+  | 'link-down'
   | 'streams-max'
   | 'head-too-long'
   | 'closing';
@@ -199,6 +200,13 @@ export class MeshStreams {
     }
     channel.destroy();
     return typeof admitted === 'string' ? admitted : 'stream-unknown';
+  }
+
+  /** Expects nothing from this node any more that it had to open: it is unlikely to come, and others can be asked. */
+  giveUp(nodeId: string): void {
+    for (const { from, settle } of this.#expected.values()) {
+      if (from === nodeId) settle(new MeshStreamError('link-down'));
+    }
   }
 
   /** Breaks the streams with a node that is gone for good. Those whose socket was taken are not ours. */

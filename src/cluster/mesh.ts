@@ -173,6 +173,11 @@ export class Mesh {
     return this.#streams.give(channel, key, { localName, handOver });
   }
 
+  /** Rejects what is expected from this node alone, at once. */
+  giveUpStreams(nodeId: string): void {
+    this.#streams.giveUp(nodeId);
+  }
+
   /** Undefined unless both have a Unix socket. Whether they are on one machine is found out by using it. */
   #localNameOf(nodeId: string): string | undefined {
     const theirs = this.#links.get(nodeId)?.peer?.localName;

@@ -48,7 +48,7 @@ export interface RelayNodeDeps {
   readonly clock: Clock;
   readonly mesh: Pick<
     Mesh,
-    'isUp' | 'send' | 'request' | 'openStream' | 'expectEither' | 'giveChannel'
+    'isUp' | 'send' | 'request' | 'openStream' | 'expectEither' | 'giveChannel' | 'giveUpStreams'
   >;
   readonly random: Randomness;
   readonly log: Logger;
@@ -410,6 +410,8 @@ export class RelayNode implements Cluster {
       .catch((error: unknown) => this.#deps.log.warn({ err: error, node }, 'cannot check a node'));
     this.#lingering.end(node);
     for (const listener of this.#remote.values()) if (listener.node === node) listener.lostAll();
+    // A listener that dialled there is told nothing by a node that died; its sender need not wait for that.
+    this.#deps.mesh.giveUpStreams(node);
     for (const [id, offer] of this.#foreign) {
       if (offer.node === node) this.#settleForeign(id, offer);
     }

@@ -118,6 +118,24 @@ describe('openStream() and expectStream()', () => {
     expect((await expected).nodeId).toBe('a');
   });
 
+  test('giveUpStreams() rejects what that node alone had to open, and nothing else', async () => {
+    await using pair = await startPair();
+    const [key, other] = [newStreamKey(), newStreamKey()];
+    const expected = pair.b.mesh.expectStream({ key, from: 'a', ...WAIT });
+    const either = pair.b.mesh.expectEither({ key: newStreamKey(), from: 'a', ...WAIT });
+    const fromC = pair.b.mesh.expectStream({ key: newStreamKey(), from: 'c', timeoutMs: 100 });
+    const fromAny = pair.b.mesh.expectStream({ key: other, ...WAIT });
+    pair.b.mesh.giveUpStreams('a');
+    await expect(expected).rejects.toMatchObject({ reason: 'link-down' });
+    await expect(either).rejects.toMatchObject({ reason: 'link-down' });
+    const late = new ChannelRecord(channelOf(await pair.a.mesh.openStream('b', key)));
+    await late.had('gone');
+    await pair.b.logged('MeshConnectionRefused', 'stream-unknown');
+    await pair.a.mesh.openStream('b', other);
+    expect((await fromAny).nodeId).toBe('a');
+    await expect(fromC).rejects.toMatchObject({ reason: 'late' });
+  });
+
   test('reject for what cannot be', async () => {
     await using pair = await startPair(
       { limits: { streamsMax: 1, expectedStreamsMax: 1 } },
