@@ -78,6 +78,17 @@ export function dispatchBench(store: DispatchStore = openMemoryDispatchStore()) 
         draft.add(`wake:${id}`, 'at', clock.wallMs());
         return { draft, answer: undefined };
       }),
+    /** The machine goes on being there. */
+    signal: (id: string) =>
+      repository.change(async () => {
+        const before = await repository.get(PRESENCE, id);
+        const draft = new Draft();
+        const lastSignalAtMs = clock.wallMs();
+        if (before !== undefined) {
+          draft.replace(PRESENCE, before, { ...before.value, lastSignalAtMs });
+        }
+        return { draft, answer: undefined };
+      }),
     /** Submits a run as Ann does; answers its id. */
     async submit(body: object = {}): Promise<string> {
       const job = { ref: 'job', kind: 'command', command: ['true'] };
