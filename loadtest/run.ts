@@ -10,6 +10,8 @@ import { http } from './scenarios/http.ts';
 import { idle } from './scenarios/idle.ts';
 import { messages } from './scenarios/messages.ts';
 import { poll } from './scenarios/poll.ts';
+import { pollEndpoints } from './scenarios/poll-endpoints.ts';
+import { pollIdle } from './scenarios/poll-idle.ts';
 import { storm } from './scenarios/storm.ts';
 import { stream } from './scenarios/stream.ts';
 import { pinSelf, ROOT } from './support/process.ts';
@@ -29,6 +31,8 @@ const SCENARIOS: readonly Scenario[] = [
   atRest,
   forward,
   poll,
+  pollEndpoints,
+  pollIdle,
 ];
 const SUBJECTS: readonly ParticipantName[] = [
   'halfway',
