@@ -78,6 +78,12 @@ export function dispatchBench(store: DispatchStore = openMemoryDispatchStore()) 
         draft.add(`wake:${id}`, 'at', clock.wallMs());
         return { draft, answer: undefined };
       }),
+    /** A draft that makes machines members of a group, as if they had proved its key. */
+    async membersOf(groupId: string, ids: readonly string[]) {
+      const draft = new Draft();
+      for (const id of ids) draft.add(`members:${groupId}`, id, 0);
+      return Promise.resolve({ draft, answer: undefined });
+    },
     /** The machine goes on being there. */
     signal: (id: string) =>
       repository.change(async () => {
