@@ -15,6 +15,8 @@ export interface ClusterProxyOptions {
   readonly tls?: boolean;
   /** HAProxy says by PROXY v2, and not by `X-Forwarded-For`, who the client is. */
   readonly proxyProtocol?: boolean;
+  /** How often HAProxy looks whether a node can work; as shipped unless given. */
+  readonly checkMs?: number;
 }
 
 /** The shipped configuration for three nodes, run by the program it is for. */
@@ -100,7 +102,7 @@ interface Command {
 
 function haproxy(
   place: Place,
-  { tls = true, proxyProtocol = false }: ClusterProxyOptions,
+  { tls = true, proxyProtocol = false, checkMs }: ClusterProxyOptions,
 ): Command {
   const [first, second, third] = place.nodePorts;
   const text = replaced('haproxy-cluster.cfg', [
@@ -116,6 +118,7 @@ function haproxy(
           ['default-server check ', 'default-server send-proxy-v2 check-send-proxy check '],
         ] as const)
       : []),
+    ...(checkMs === undefined ? [] : ([['inter 500ms', `inter ${checkMs}ms`]] as const)),
     ...(isRoot() ? [] : ([['  user haproxy\n  group haproxy\n', '']] as const)),
   ]);
   const file = join(place.folder, 'haproxy.cfg');
