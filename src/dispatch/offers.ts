@@ -14,7 +14,7 @@ import {
   type Offer,
   type OfferAnswer,
 } from '../jobs/messages.ts';
-import { formatTimestamp } from '../protocol/timestamps.ts';
+import { formatMoment } from './moments.ts';
 import { answerAfter, hasOthers } from './choose-machine.ts';
 import { suspendAfter } from './connection-suspension.ts';
 import type { DispatchKeys } from './dispatch-key.ts';
@@ -200,7 +200,7 @@ function offerOf(run: Run, connection: Connection, input: RunInput, reuseSession
     runId: run.id,
     attempt: run.attempt,
     fence: run.fence,
-    deadline: `${formatTimestamp(run.leaseUntilMs ?? 0)}Z`,
+    deadline: formatMoment(run.leaseUntilMs ?? 0),
     mode: run.mode,
     job: input.job,
     connection: {

@@ -136,6 +136,10 @@ export const presenceSchema = v.object({
   /** When it was last not there before. */
   gainedAtMs: momentSchema,
   instance: v.string(),
+  /** Earlier processes of the service, the latest first; one of them that comes back is a second computer. */
+  earlierInstances: v.array(v.string()),
+  /** How often in a row one of them came back. */
+  returns: countSchema,
   agentVersion: v.string(),
   os: v.string(),
   capacity: v.object({ unattended: countSchema, attended: countSchema }),

@@ -176,6 +176,8 @@ export function presenceRecord(nowMs: number): Presence {
     lastSignalAtMs: nowMs,
     gainedAtMs: nowMs,
     instance: 'i1',
+    earlierInstances: [],
+    returns: 0,
     agentVersion: '1.0.0',
     os: 'linux',
     capacity: { unattended: 10, attended: 1 },
