@@ -12,6 +12,7 @@ import { messages } from './scenarios/messages.ts';
 import { poll } from './scenarios/poll.ts';
 import { pollEndpoints } from './scenarios/poll-endpoints.ts';
 import { pollIdle } from './scenarios/poll-idle.ts';
+import { pollStalled } from './scenarios/poll-stalled.ts';
 import { storm } from './scenarios/storm.ts';
 import { stream } from './scenarios/stream.ts';
 import { pinSelf, ROOT } from './support/process.ts';
@@ -33,6 +34,7 @@ const SCENARIOS: readonly Scenario[] = [
   poll,
   pollEndpoints,
   pollIdle,
+  pollStalled,
 ];
 const SUBJECTS: readonly ParticipantName[] = [
   'halfway',
