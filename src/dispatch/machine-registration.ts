@@ -182,6 +182,7 @@ function machineOf(
     encryptionKey,
     os: registration.os,
     registeredVersion: registration.agentVersion,
+    ...(code?.value.groupId === undefined ? {} : { mayJoin: code.value.groupId }),
     // What the code says stands: whoever has it does not choose its labels.
     labels: { ...registration.labels, ...code?.value.labels },
     allocatedBots: 1,

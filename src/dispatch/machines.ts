@@ -30,7 +30,7 @@ import {
 } from './records.ts';
 import { Draft, type Repository, type Versioned } from './repository.ts';
 import type { RunChanges } from './run-changes.ts';
-import { IDLE_INDEX, queueIndex, slotsIndex } from './run-indexes.ts';
+import { IDLE_INDEX, membersIndex, queueIndex, slotsIndex } from './run-indexes.ts';
 import { failWaiting } from './waiting-runs.ts';
 
 /** A machine with what is computed of it now. */
@@ -158,7 +158,7 @@ export class Machines {
     draft.clearIndex(`wake:${id}`);
     if (presence !== undefined) draft.remove(PRESENCE, presence);
     if (install?.value.machineId === id) draft.remove(INSTALL, install);
-    if (value.group !== undefined) draft.drop(`members:${value.group.id}`, id);
+    if (value.group !== undefined) draft.drop(membersIndex(value.group.id), id);
     // Of its keys the fingerprint alone stays.
     const details = { kid: value.encryptionKey.kid, name: value.name };
     audit(draft, { atMs: this.#clock.wallMs(), action: 'machine.delete', by, object: id, details });

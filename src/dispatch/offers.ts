@@ -23,6 +23,7 @@ import { CONNECTION, MACHINE, type Connection } from './records.ts';
 import type { Repository } from './repository.ts';
 import { appendEvent } from './run-events.ts';
 import type { RunChanges } from './run-changes.ts';
+import { membersIndex } from './run-indexes.ts';
 import { RUN_INPUT, type Run, type RunInput } from './run-record.ts';
 import type { RunFault } from './run-state.ts';
 import { Draft } from './repository.ts';
@@ -183,7 +184,7 @@ export class Offers {
 
   async #members({ target }: Run): Promise<readonly string[]> {
     if (target.kind === 'machine') return [target.id];
-    const entries = await this.#repository.range(`members:${target.id}`, { limit: 1_000 });
+    const entries = await this.#repository.range(membersIndex(target.id), { limit: 1_000 });
     return entries.map(({ member }) => member);
   }
 }

@@ -5,7 +5,7 @@ import { Problem } from './problem.ts';
 import { CONNECTION, GROUP, MACHINE, PRESENCE, type Group, type Target } from './records.ts';
 import type { Repository, Versioned } from './repository.ts';
 import type { RunChanges } from './run-changes.ts';
-import { IDLE_INDEX, slotsIndex } from './run-indexes.ts';
+import { IDLE_INDEX, membersIndex, slotsIndex } from './run-indexes.ts';
 import type { Run } from './run-record.ts';
 import type { RunFault } from './run-state.ts';
 
@@ -176,7 +176,7 @@ export class Placement {
   }
 
   async #members(groupId: string): Promise<readonly string[]> {
-    const entries = await this.#repository.range(`members:${groupId}`, { limit: 500 });
+    const entries = await this.#repository.range(membersIndex(groupId), { limit: 500 });
     return entries.map(({ member }) => member);
   }
 }

@@ -125,6 +125,8 @@ export const machineSchema = v.object({
   /** Another installation spoke in its name: it is not offered anything until it is registered again. */
   hasIdentityConflict: v.boolean(),
   group: v.optional(v.object({ id: idSchema, provedKid: v.optional(v.string()) })),
+  /** The group that its activation code lets it join. */
+  mayJoin: v.optional(idSchema),
   /** Something that makes it eligible again changed. */
   eligibleAtMs: momentSchema,
 });
