@@ -10,6 +10,9 @@ import { http } from './scenarios/http.ts';
 import { idle } from './scenarios/idle.ts';
 import { messages } from './scenarios/messages.ts';
 import { poll } from './scenarios/poll.ts';
+import { pollEndpoints } from './scenarios/poll-endpoints.ts';
+import { pollIdle } from './scenarios/poll-idle.ts';
+import { pollStalled } from './scenarios/poll-stalled.ts';
 import { storm } from './scenarios/storm.ts';
 import { stream } from './scenarios/stream.ts';
 import { pinSelf, ROOT } from './support/process.ts';
@@ -29,6 +32,9 @@ const SCENARIOS: readonly Scenario[] = [
   atRest,
   forward,
   poll,
+  pollEndpoints,
+  pollIdle,
+  pollStalled,
 ];
 const SUBJECTS: readonly ParticipantName[] = [
   'halfway',

@@ -12,7 +12,8 @@ import type { Subject } from './subject.ts';
 
 export const KEY_NAME = 'loadtest';
 export const KEY = 'loadtest-key';
-const HOST = 'localhost';
+/** What tokens of `listenPath` are for, and so what has to be said as `Host`. */
+export const HOST = 'localhost';
 const TOKEN_LIFE_SEC = 3_600;
 /** Hybrid connections of the configuration: `hc0`, `hc1`, …; each takes 25 listeners at most. */
 export const HYBRID_CONNECTIONS = 400;

@@ -125,6 +125,8 @@ export const machineSchema = v.object({
   /** Another installation spoke in its name: it is not offered anything until it is registered again. */
   hasIdentityConflict: v.boolean(),
   group: v.optional(v.object({ id: idSchema, provedKid: v.optional(v.string()) })),
+  /** The group that its activation code lets it join. */
+  mayJoin: v.optional(idSchema),
   /** Something that makes it eligible again changed. */
   eligibleAtMs: momentSchema,
 });
@@ -136,6 +138,10 @@ export const presenceSchema = v.object({
   /** When it was last not there before. */
   gainedAtMs: momentSchema,
   instance: v.string(),
+  /** Earlier processes of the service, the latest first; one of them that comes back is a second computer. */
+  earlierInstances: v.array(v.string()),
+  /** How often in a row one of them came back. */
+  returns: countSchema,
   agentVersion: v.string(),
   os: v.string(),
   capacity: v.object({ unattended: countSchema, attended: countSchema }),

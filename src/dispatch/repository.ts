@@ -150,6 +150,11 @@ export class Draft {
     return this.#require({ type: 'index-below', index, count }, problem);
   }
 
+  /** The index must still be empty, or the change is decided anew. */
+  unclaimed(index: string): this {
+    return this.#require({ type: 'index-below', index, count: 1 });
+  }
+
   /** Whether a member is in an index, or is not; without a problem the change is decided anew. */
   member(index: string, member: string, isIn: boolean, problem?: Problem): this {
     return this.#require({ type: 'member', index, member, isIn }, problem);

@@ -43,6 +43,11 @@ export function waitingOfIndex(connectionId: string): string {
   return `waiting:${connectionId}`;
 }
 
+/** Members of a group, each of which has proved its key. */
+export function membersIndex(groupId: string): string {
+  return `members:${groupId}`;
+}
+
 export function childrenIndex(parentRunId: string): string {
   return `children:${parentRunId}`;
 }

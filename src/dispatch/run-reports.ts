@@ -1,7 +1,7 @@
 import type { Clock } from '../base/clock.ts';
 import { CANCEL_GRACE_SECONDS, OUTPUT_BYTES_MAX } from '../jobs/limits.ts';
 import type { Hello, Progress, Renewed, Result } from '../jobs/messages.ts';
-import { formatTimestamp } from '../protocol/timestamps.ts';
+import { formatMoment } from './moments.ts';
 import { suspendAfter } from './connection-suspension.ts';
 import { Problem } from './problem.ts';
 import { Draft, type Repository, type Versioned } from './repository.ts';
@@ -192,7 +192,7 @@ function renewed({ leaseUntilMs = 0, cancel }: Run): Renewed {
   return {
     v: 1,
     type: 'renewed',
-    leaseUntil: `${formatTimestamp(leaseUntilMs)}Z`,
+    leaseUntil: formatMoment(leaseUntilMs),
     cancel: cancel === undefined ? null : { mode: cancel.mode, graceSeconds: CANCEL_GRACE_SECONDS },
   };
 }

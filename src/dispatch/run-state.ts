@@ -110,7 +110,7 @@ export type RunEvent =
     }
   | { readonly type: 'launched'; readonly fence: number }
   | { readonly type: 'renewed'; readonly fence: number }
-  /** The machine had the permission and stopped before it launched anything. */
+  /** The machine's service ended after it had accepted and before it launched anything. */
   | { readonly type: 'start-interrupted'; readonly fence: number }
   | {
       readonly type: 'result';
@@ -222,17 +222,21 @@ function started(
   return isRepeated ? SAME : LEASE_LOST;
 }
 
-/** Nothing ran, so that the run may be given out again; who says so of one that ran has lost it. */
+/**
+ * Nothing ran, so that the run may be given out again; who says so of one that ran has lost it. One that
+ * was given up as lost is over, but now it is known how.
+ */
 function startInterrupted(life: RunLife, fence: number, nowMs: number): Transition {
-  if (life.state === 'Queued' && fence === life.fence) return SAME;
+  if (fence !== life.fence) return LEASE_LOST;
+  const fault = { code: 'StartInterrupted' } as const;
+  if (life.state === 'Queued') return SAME;
+  if (life.state === 'Assigned') return changed(life, queuedAgain(fault));
+  if (life.state === 'Lost') return recovered(life, 'Failed', nowMs, fault);
   if (!isCurrent(life, fence)) return LEASE_LOST;
   if (life.state === 'Running') return lost(life, nowMs, { code: 'AgentNotReachable' });
   if (life.isTimedOut === true) return timedOut(life, nowMs);
   if (life.cancel !== undefined) return ended(life, 'Cancelled', nowMs);
-  return changed(life, {
-    ...queuedAgain({ code: 'StartInterrupted' }),
-    starts: life.starts - 1,
-  });
+  return changed(life, { ...queuedAgain(fault), starts: life.starts - 1 });
 }
 
 function finished(
@@ -243,8 +247,6 @@ function finished(
   if (fence !== life.fence) return LEASE_LOST;
   if (life.state === 'Lost') {
     if (status === 'Lost') return SAME;
-    const isInTime = nowMs <= (life.endedAtMs ?? 0) + RECOVERY_MS;
-    if (!isInTime) return LEASE_LOST;
     return recovered(life, status, nowMs, fault);
   }
   if (FINAL_STATES.has(life.state)) return SAME;
@@ -262,6 +264,7 @@ function recovered(
   nowMs: number,
   fault: RunFault | undefined,
 ): Transition {
+  if (nowMs > (life.endedAtMs ?? 0) + RECOVERY_MS) return LEASE_LOST;
   const isTimedOut = status === 'TimedOut' || (status === 'Cancelled' && life.isTimedOut === true);
   const told = isTimedOut ? timedOut(life, nowMs) : ended(life, status, nowMs, fault);
   return told.type === 'changed' ? { ...told, isRecovered: true } : told;

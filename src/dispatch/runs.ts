@@ -16,7 +16,14 @@ import {
 } from './records.ts';
 import { Draft, type Repository, type Versioned } from './repository.ts';
 import { appendEvent } from './run-events.ts';
-import { moveInIndexes, queueIndex, RUNS_INDEX, runsOfIndex, stateIndex } from './run-indexes.ts';
+import {
+  membersIndex,
+  moveInIndexes,
+  queueIndex,
+  RUNS_INDEX,
+  runsOfIndex,
+  stateIndex,
+} from './run-indexes.ts';
 import { readOutput } from './run-outputs.ts';
 import { RUN, RUN_INPUT, type Run, type RunInput } from './run-record.ts';
 import { parseRunRequest, queueSecondsOf, type RunRequest } from './run-request.ts';
@@ -184,7 +191,7 @@ export class Runs {
       );
     }
     requireMay(runOwner, 'use', target.value);
-    if (kind === 'group' && (await this.#repository.count(`members:${id}`)) === 0) {
+    if (kind === 'group' && (await this.#repository.count(membersIndex(id))) === 0) {
       throw new Problem('GroupIsEmpty');
     }
   }

@@ -7,8 +7,14 @@ export const POLL_VERSION = 1;
 const VERSION_WORD = POLL_VERSION * 2 ** 24;
 /** Version, three bytes that are zero, and three numbers of eight bytes. */
 export const BATCH_HEADER_BYTES = 28;
-/** First byte and length. A frame counts as this and its payload wherever bytes of frames are counted. */
+/** First byte and length. */
 export const POLL_FRAME_HEADER_BYTES = 5;
+/**
+ * What a frame counts for beyond its payload where credit is counted, because keeping one takes memory
+ * however short it is: a window full of empty frames takes less than three times its size. Counted as
+ * they travel, they would take thirty times as much.
+ */
+export const POLL_FRAME_COST_BYTES = 64;
 export const POLL_FRAME_PAYLOAD_BYTES_MAX = 65_536;
 /** So that reading a batch never takes long: a mebibyte of empty frames would hold up everyone for a tenth of a second. */
 export const POLL_BATCH_FRAMES_MAX = 8_192;
@@ -30,13 +36,19 @@ export interface PollBatch {
   readonly seq: number;
   /** Number of the last frame received without a gap; 0: none. */
   readonly ack: number;
-  /** Bytes of frames, counted from the first, that the other side may have sent in all. Never shrinks. */
+  /** How much the frames that the other side may have sent count for in all, from the first. Never shrinks. */
   readonly credit: number;
   readonly frames: readonly PollFrame[];
 }
 
+/** Bytes of a frame in a batch. */
 export function pollFrameBytes(frame: PollFrame): number {
   return POLL_FRAME_HEADER_BYTES + frame.payload.length;
+}
+
+/** What a frame takes of the credit. */
+export function pollFrameCost(frame: PollFrame): number {
+  return POLL_FRAME_COST_BYTES + frame.payload.length;
 }
 
 /** Bytes of the whole batch as it travels. */

@@ -1,6 +1,6 @@
 import { Queue } from '../base/queue.ts';
 import { OPCODES } from './frames.ts';
-import { pollFrameBytes, type PollBatch, type PollFrame } from './poll-frames.ts';
+import { pollFrameCost, type PollBatch, type PollFrame } from './poll-frames.ts';
 
 /** Why a batch was not taken; nothing of it was. */
 export type BatchFault = 'sequence-gap' | 'credit-exceeded' | 'frames-malformed';
@@ -19,7 +19,7 @@ export class IncomingFrames {
   #isInMessage = false;
   #isClosed = false;
 
-  /** `windowBytes`: how many bytes of frames may wait to be read; at least two of the longest frames. */
+  /** `windowBytes`: what the frames that wait to be read may count for; at least two of the longest. */
   constructor(windowBytes: number) {
     this.#windowBytes = windowBytes;
   }
@@ -29,11 +29,12 @@ export class IncomingFrames {
     return this.#received;
   }
 
-  /** Bytes that the other end may have sent in all; what it is told as `credit`. */
+  /** What all frames that the other end may have sent count for; what it is told as `credit`. */
   get credit(): number {
     return this.#readBytes + this.#windowBytes;
   }
 
+  /** What the frames that wait to be read count for. */
   get waitingBytes(): number {
     return this.#receivedBytes - this.#readBytes;
   }
@@ -62,10 +63,10 @@ export class IncomingFrames {
       }
       if (opcode === OPCODES.close) isClosed = true;
       else isInMessage = !frame.isFinal;
-      bytes += pollFrameBytes(frame);
+      bytes += pollFrameCost(frame);
     }
     if (bytes > this.credit) return 'credit-exceeded';
-    for (const frame of unpinned(fresh, bytes - this.#receivedBytes)) this.#waiting.push(frame);
+    for (const frame of unpinned(fresh)) this.#waiting.push(frame);
     this.#received += fresh.length;
     this.#receivedBytes = bytes;
     this.#isInMessage = isInMessage;
@@ -76,16 +77,18 @@ export class IncomingFrames {
   /** The next frame, which makes room for others; undefined: none waits. */
   read(): PollFrame | undefined {
     const frame = this.#waiting.shift();
-    if (frame !== undefined) this.#readBytes += pollFrameBytes(frame);
+    if (frame !== undefined) this.#readBytes += pollFrameCost(frame);
     return frame;
   }
 }
 
 /**
- * The same frames, holding on to at most twice as much memory as they count for. Otherwise someone who
+ * The same frames, holding on to at most twice as much memory as their payloads need. Otherwise someone who
  * repeats a long batch with one short frame more each time could have all of it kept for that frame.
  */
-function unpinned(frames: readonly PollFrame[], bytes: number): readonly PollFrame[] {
+function unpinned(frames: readonly PollFrame[]): readonly PollFrame[] {
+  let bytes = 0;
+  for (const { payload } of frames) bytes += payload.length;
   const memoryBytes = frames[0]?.payload.buffer.byteLength ?? 0;
   if (bytes * 2 >= memoryBytes) return frames;
   const memory = new Uint8Array(bytes);

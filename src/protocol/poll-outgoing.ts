@@ -11,13 +11,14 @@ import {
   POLL_BATCH_FRAMES_MAX,
   POLL_FRAME_PAYLOAD_BYTES_MAX,
   pollFrameBytes,
+  pollFrameCost,
   type PollBatch,
   type PollFrame,
   type PollOpcode,
 } from './poll-frames.ts';
 
 interface KeptFrame extends PollFrame {
-  /** Bytes of all frames up to and with this one. */
+  /** What all frames up to and with this one count for. */
   readonly endBytes: number;
 }
 
@@ -36,7 +37,7 @@ export class OutgoingFrames {
   #credit = 0;
   #isClosed = false;
 
-  /** Bytes of frames that are not acknowledged, sent or not. */
+  /** What the frames that are not acknowledged count for, sent or not. */
   get keptBytes(): number {
     return this.#endBytes - this.#ackedBytes;
   }
@@ -46,7 +47,7 @@ export class OutgoingFrames {
     return this.#acked;
   }
 
-  /** Bytes of frames that the other end has room for, counted from the first. */
+  /** What the frames that the other end has room for count for, from the first. */
   get credit(): number {
     return this.#credit;
   }
@@ -88,7 +89,7 @@ export class OutgoingFrames {
   }
 
   /**
-   * The other end has frames up to number `ack`, and room for `credit` bytes in all. Older news than
+   * The other end has frames up to number `ack`, and room for what counts for `credit` in all. Older news than
    * what is known changes nothing. False: it claims to have what was never sent; nothing is changed.
    */
   acknowledge(ack: number, credit: number): boolean {
@@ -110,8 +111,8 @@ export class OutgoingFrames {
 
   /**
    * The frames from number `from` (or from the first not acknowledged, when that is later) that the
-   * other end has room for, as many as a batch may have: at most `bytesMax` bytes of them, but at
-   * least one when there is one.
+   * other end has room for, as many as a batch may have: at most `bytesMax` bytes of the batch, but
+   * at least one when there is one.
    */
   take(from: number, bytesMax: number): Pick<PollBatch, 'seq' | 'frames'> {
     const seq = Math.max(from, this.#acked + 1);
@@ -132,7 +133,7 @@ export class OutgoingFrames {
 
   #keep(opcode: PollOpcode, isFinal: boolean, payload: Uint8Array): void {
     const frame = { opcode, isFinal, payload };
-    this.#endBytes += pollFrameBytes(frame);
+    this.#endBytes += pollFrameCost(frame);
     this.#kept.push({ ...frame, endBytes: this.#endBytes });
   }
 }

@@ -45,7 +45,7 @@ export interface PollTerms {
   readonly holdMs: number;
   /** A session without a poll for so long is closed, in milliseconds. */
   readonly expiryMs: number;
-  /** The client's first credit: bytes of frames that it may send before it is told of more. */
+  /** The client's first credit: what the frames that it may send before it is told of more count for. */
   readonly credit: number;
   /** Longest batch that may be posted, in bytes. */
   readonly batchBytesMax: number;

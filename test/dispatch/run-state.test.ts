@@ -199,6 +199,15 @@ describe('rows of the table of section 7.2', () => {
     expect(after('Cancelling', event, late)).toMatchObject({ state: 'TimedOut' });
     // It said before that it had launched: then nobody knows what ran.
     expect(after('Running', event)).toMatchObject({ state: 'Lost' });
+    expect(after('Assigned', event)).toMatchObject({ state: 'Queued', starts: 0 });
+    // It was given up as lost, and now it is known that nothing ran.
+    const lost = { endedAtMs: NOW } as const;
+    expect(after('Lost', event, lost)).toMatchObject({
+      state: 'Failed',
+      fault: { code: 'StartInterrupted' },
+    });
+    expect(after('Lost', event, lost, NOW + RECOVERY_MS + 1)).toBe('LeaseLost');
+    expect(after('Failed', event)).toBe('LeaseLost');
     expect(after('Queued', event, { fence: 1 })).toBe('same');
     expect(after('Queued', event, { fence: 2 })).toBe('LeaseLost');
   });

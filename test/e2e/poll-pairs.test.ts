@@ -1,5 +1,6 @@
 // Pairs of which one leg, or both, are long-poll sessions: what the other leg sees of it.
 import { describe, expect, test } from 'vitest';
+import { POLL_BATCH_FRAMES_MAX, POLL_FRAME_COST_BYTES } from '../../src/protocol/poll-frames.ts';
 import { OPCODE } from '../../src/relay/ports.ts';
 import { ChannelRecord } from '../conformance/channel.ts';
 import { dialListener, dialSender, onlyListener, openListener } from '../support/azure-clients.ts';
@@ -106,9 +107,10 @@ describe.runIf(HAS_NATIVE)('a session joined with a WebSocket', () => {
     const listener = await control.acceptNext();
     const session = await opening;
     const count = 60_000;
+    const fullBytes = POLL_BATCH_FRAMES_MAX * POLL_FRAME_COST_BYTES;
     for (let i = 0; i < count; i += 1) listener.send('');
-    await until('it is full', async () => (await queuedBytes(relay)) >= 8_192 * 5);
-    expect(await queuedBytes(relay)).toBeLessThan(count * 5);
+    await until('it is full', async () => (await queuedBytes(relay)) >= fullBytes);
+    expect(await queuedBytes(relay)).toBeLessThan(count * POLL_FRAME_COST_BYTES);
     expect(await relay.metric('halfway_paused_sockets')).toBe(1);
     const sender = new ChannelRecord(session.channel());
     await sender.wholeMessages(count);

@@ -1,7 +1,12 @@
 // What a session takes and refuses, request by request.
 import { once } from 'node:events';
 import { describe, expect, test } from 'vitest';
-import { encodePollBatch, type PollBatch } from '../../src/protocol/poll-frames.ts';
+import {
+  encodePollBatch,
+  POLL_FRAME_COST_BYTES,
+  pollFrameCost,
+  type PollBatch,
+} from '../../src/protocol/poll-frames.ts';
 import { parsePollProgress, type PollProgress } from '../../src/protocol/poll-session.ts';
 import { OPCODE } from '../../src/relay/ports.ts';
 import type { ChannelRecord } from '../conformance/channel.ts';
@@ -78,10 +83,14 @@ describe('a poll', () => {
     const { session, far } = joined;
     say(far, '12345');
     say(far, '67890');
-    await until('all are there', async () => (await kept(joined)) >= 20);
-    expect(textsOf(await session.next({ credit: 9, waitMs: 0 }))).toEqual([]);
-    expect(textsOf(await session.next({ credit: 10, waitMs: 0 }))).toEqual(['12345']);
-    expect(textsOf(await session.next({ credit: 20, waitMs: 0 }))).toEqual(['12345', '67890']);
+    const cost = pollFrameCost(text('12345'));
+    await until('all are there', async () => (await kept(joined)) >= 2 * cost);
+    expect(textsOf(await session.next({ credit: cost - 1, waitMs: 0 }))).toEqual([]);
+    expect(textsOf(await session.next({ credit: cost, waitMs: 0 }))).toEqual(['12345']);
+    expect(textsOf(await session.next({ credit: 2 * cost, waitMs: 0 }))).toEqual([
+      '12345',
+      '67890',
+    ]);
   });
 
   test('is held until there are frames, which then come together', async () => {
@@ -120,7 +129,7 @@ describe('a poll', () => {
     far.channel.resume();
     const { ack, credit, frames } = await held;
     expect(frames).toEqual([]);
-    expect(credit).toBeGreaterThanOrEqual(ack * 60_005 + WINDOW_BYTES / 2);
+    expect(credit).toBeGreaterThanOrEqual(ack * pollFrameCost(text(payload)) + WINDOW_BYTES / 2);
   });
 
   test('a newer one takes over, and the older one is told so', async () => {
@@ -185,7 +194,10 @@ describe('a post', () => {
       expect((await session.put(batch)).status).toBe(200);
     }
     const answer = await session.put({ seq: 4 });
-    expect(JSON.parse(answer.text)).toEqual({ ack: 3, credit: WINDOW_BYTES + 26 });
+    expect(JSON.parse(answer.text)).toEqual({
+      ack: 3,
+      credit: WINDOW_BYTES + 3 * POLL_FRAME_COST_BYTES + 11,
+    });
     expect((await far.wholeMessages(3)).map(({ payload }) => payload.toString())).toEqual([
       'one',
       'two',
@@ -436,6 +448,21 @@ describe('the end of a session', () => {
     expect((await session.end()).status).toBe(204);
     expectRefusal(await session.get(), 410, 'session-gone');
     await far.had('gone');
+  });
+
+  test('leaves the connection open, and says nothing of a length', async () => {
+    await using joined = await join();
+    const { pathname } = new URL(joined.session.url);
+    const socket = await rawSocket(joined.relay);
+    const answers: string[] = [];
+    socket.setEncoding('latin1').on('data', (received: string) => void answers.push(received));
+    for (const [index, status] of ['204 No Content', '410 '].entries()) {
+      socket.write(`DELETE ${pathname} HTTP/1.1\r\nHost: localhost\r\n\r\n`);
+      await until('it is answered', () => answers.length > index);
+      expect(answers[index]).toMatch(new RegExp(`^HTTP/1\\.1 ${status}`));
+    }
+    expect(answers[0]).not.toMatch(/content-length/i);
+    socket.destroy();
   });
 
   test('is told to a poll that is held', async () => {

@@ -2,7 +2,13 @@
 import { once } from 'node:events';
 import { expect, test } from 'vitest';
 import WebSocket from 'ws';
-import { encodePollBatch, parsePollBatch, type PollBatch } from '../../src/protocol/poll-frames.ts';
+import {
+  encodePollBatch,
+  parsePollBatch,
+  POLL_FRAME_COST_BYTES,
+  POLL_FRAME_PAYLOAD_BYTES_MAX,
+  type PollBatch,
+} from '../../src/protocol/poll-frames.ts';
 import { OPCODE } from '../../src/relay/ports.ts';
 import { Inbox } from '../support/inbox.ts';
 import { HttpSession } from '../support/poll-http.ts';
@@ -11,6 +17,8 @@ import { dial } from '../support/raw-websocket.ts';
 import { startRelay, type TestRelay } from '../support/relay.ts';
 import { until, within } from '../support/within.ts';
 import type { ChannelRecord } from '../conformance/channel.ts';
+
+const LONGEST_COST = POLL_FRAME_COST_BYTES + POLL_FRAME_PAYLOAD_BYTES_MAX;
 
 interface Place {
   readonly turn: number;
@@ -147,10 +155,10 @@ test('everything is acknowledged by the time a quarter of the window has come', 
   const { session, far } = await joined(relay);
   const socket = await SessionSocket.open(session, { turn: 1, ack: 0 });
   await socket.next();
-  const payload = Buffer.alloc(65_536, 'x');
+  const payload = Buffer.alloc(POLL_FRAME_PAYLOAD_BYTES_MAX, 'x');
   const frames = [1, 2, 3, 4].map(() => ({ opcode: 2, isFinal: true, payload }) as const);
   socket.send({ seq: 1, frames });
-  expect(await socket.next()).toMatchObject({ ack: 4, credit: 1_048_576 + 4 * 65_541 });
+  expect(await socket.next()).toMatchObject({ ack: 4, credit: 1_048_576 + 4 * LONGEST_COST });
   await far.wholeMessages(4);
 });
 
@@ -158,21 +166,21 @@ test('bytes in bulk cross both ways at once, with credit as their only brake', a
   await using relay = await startRelay();
   const { session, far } = await joined(relay);
   const socket = await SessionSocket.open(session, { turn: 1, ack: 0, credit: 0 });
-  const payload = Buffer.alloc(65_536, 'x');
+  const payload = Buffer.alloc(POLL_FRAME_PAYLOAD_BYTES_MAX, 'x');
   const count = 64;
   for (let i = 0; i < count; i += 1) far.channel.send(OPCODE.binary, true, payload);
   let [sent, received, credit] = [0, 0, 1_048_576];
   while (received < count || sent < count) {
     const frames: PollBatch['frames'][number][] = [];
-    while (sent < count && (sent + 1) * 65_541 <= credit && frames.length < 15) {
+    while (sent < count && (sent + 1) * LONGEST_COST <= credit && frames.length < 15) {
       frames.push({ opcode: 2, isFinal: true, payload });
       sent += 1;
     }
-    const given = (received + 4) * 65_541;
+    const given = (received + 4) * LONGEST_COST;
     socket.send({ seq: sent - frames.length + 1, ack: received, credit: given, frames });
     const batch = await socket.next();
     received += batch.frames.length;
-    expect(received * 65_541).toBeLessThanOrEqual(given);
+    expect(received * LONGEST_COST).toBeLessThanOrEqual(given);
     credit = Math.max(credit, batch.credit);
   }
   await far.hadBytes(count * payload.length);

@@ -82,17 +82,3 @@ test('a sender with a statusCode of its own in the query is accepted, and can be
   await dial(`${address}&sb-hc-statusCode=409&sb-hc-statusDescription=busy`).answer;
   expect(await second.answer).toMatchObject({ status: 409, reason: 'busy' });
 });
-
-test('one rejection settles it: the address is worth nothing afterwards', async () => {
-  await using relay = await startRelay();
-  const control = await openListener(relay);
-  const dialling = dialSender(relay);
-  const { address } = await control.nextAccept();
-  await dial(`${address}&sb-hc-statusCode=403`).answer;
-  await dialling.answer;
-  expect((await dial(address).answer).status).toBe(403);
-  expect((await dial(`${address}&sb-hc-statusCode=403`).answer).status).toBe(403);
-  expect(
-    await relay.metric('halfway_refusals_total{reason="address-unknown",role="rendezvous"}'),
-  ).toBe(2);
-});

@@ -1,7 +1,12 @@
 import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
 import { describe, expect, test } from 'vitest';
-import { encodePollBatch, parsePollBatch, type PollFrame } from '../../src/protocol/poll-frames.ts';
+import {
+  encodePollBatch,
+  parsePollBatch,
+  POLL_FRAME_COST_BYTES,
+  type PollFrame,
+} from '../../src/protocol/poll-frames.ts';
 import { IncomingFrames } from '../../src/protocol/poll-incoming.ts';
 
 describe('IncomingFrames', () => {
@@ -27,15 +32,16 @@ describe('IncomingFrames', () => {
   });
 
   test('takes as much as its credit, exactly, and more only when something was read', () => {
-    const frames = new IncomingFrames(20);
-    expect(frames.credit).toBe(20);
+    const costOf5 = POLL_FRAME_COST_BYTES + 5;
+    const frames = new IncomingFrames(2 * costOf5);
+    expect(frames.credit).toBe(2 * costOf5);
     expect(frames.accept({ seq: 1, frames: texts('12345', '123456') })).toBe('credit-exceeded');
     expect(frames.waitingBytes).toBe(0);
     expect(frames.accept({ seq: 1, frames: texts('12345', '12345') })).toBeUndefined();
     expect(frames.accept({ seq: 3, frames: texts('') })).toBe('credit-exceeded');
-    expect(frames.credit).toBe(20);
+    expect(frames.credit).toBe(2 * costOf5);
     frames.read();
-    expect(frames.credit).toBe(30);
+    expect(frames.credit).toBe(3 * costOf5);
     expect(frames.accept({ seq: 3, frames: texts('') })).toBeUndefined();
   });
 
@@ -90,6 +96,16 @@ describe('IncomingFrames', () => {
     expect(keptMemory).toBeLessThan(20 * 20);
   });
 
+  test('frames without a payload do not keep the batch they came in, though they count', () => {
+    const frames = new IncomingFrames(1_000_000);
+    const all = Array.from({ length: 1_000 }, () => frame(1, true, ''));
+    const batch = parsePollBatch(encodePollBatch({ seq: 1, ack: 0, credit: 0, frames: all }));
+    if (typeof batch === 'string') throw new Error(batch);
+    expect(frames.accept(batch)).toBeUndefined();
+    expect(frames.waitingBytes).toBe(1_000 * POLL_FRAME_COST_BYTES);
+    expect(frames.read()?.payload.buffer.byteLength).toBe(0);
+  });
+
   test('lets go of what was read while there is always something to read', async () => {
     const frames = new IncomingFrames(1_000_000);
     let seq = 1;
@@ -104,7 +120,7 @@ describe('IncomingFrames', () => {
       const one = frames.read();
       if (one !== undefined) read.push(new WeakRef(one));
     }
-    expect([read.length, frames.waitingBytes]).toEqual([100, 6]);
+    expect([read.length, frames.waitingBytes]).toEqual([100, POLL_FRAME_COST_BYTES + 1]);
     // What a WeakRef shows stays until the running task is over.
     await new Promise(resolve => void setImmediate(resolve));
     collectGarbage();
@@ -113,7 +129,7 @@ describe('IncomingFrames', () => {
   });
 
   test('200,000 small frames are read one by one', () => {
-    const frames = new IncomingFrames(2_000_000);
+    const frames = new IncomingFrames(200_000 * POLL_FRAME_COST_BYTES);
     const all = Array.from({ length: 200_000 }, () => frame(1, true, ''));
     expect(frames.accept({ seq: 1, frames: all })).toBeUndefined();
     let count = 0;

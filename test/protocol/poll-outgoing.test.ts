@@ -1,5 +1,8 @@
 import { describe, expect, test } from 'vitest';
-import { POLL_FRAME_PAYLOAD_BYTES_MAX } from '../../src/protocol/poll-frames.ts';
+import {
+  POLL_FRAME_COST_BYTES,
+  POLL_FRAME_PAYLOAD_BYTES_MAX,
+} from '../../src/protocol/poll-frames.ts';
 import { OutgoingFrames } from '../../src/protocol/poll-outgoing.ts';
 
 const PLENTY = Number.MAX_SAFE_INTEGER;
@@ -10,7 +13,7 @@ describe('OutgoingFrames', () => {
     expect(taken(frames, 1)).toEqual({ seq: 1, texts: ['a', 'b', 'c'] });
     expect(frames.acknowledge(2, 0)).toBe(true);
     expect(frames.acked).toBe(2);
-    expect(frames.keptBytes).toBe(6);
+    expect(frames.keptBytes).toBe(POLL_FRAME_COST_BYTES + 1);
     expect(taken(frames, 1)).toEqual({ seq: 3, texts: ['c'] });
     expect(taken(frames, 4)).toEqual({ seq: 4, texts: [] });
     expect(frames.acknowledge(3, 0)).toBe(true);
@@ -31,13 +34,14 @@ describe('OutgoingFrames', () => {
   test('older news changes nothing, in whatever order acknowledgements come', () => {
     const frames = new OutgoingFrames();
     for (const text of ['a', 'b', 'c']) frames.push(1, true, Buffer.from(text));
-    frames.acknowledge(0, 12);
+    const costOf1 = POLL_FRAME_COST_BYTES + 1;
+    frames.acknowledge(0, 2 * costOf1);
     frames.take(1, PLENTY);
-    frames.acknowledge(2, 12);
-    expect(frames.acknowledge(1, 6)).toBe(true);
+    frames.acknowledge(2, 2 * costOf1);
+    expect(frames.acknowledge(1, costOf1)).toBe(true);
     expect(frames.acked).toBe(2);
     expect(frames.has(3)).toBe(false);
-    frames.acknowledge(0, 18);
+    frames.acknowledge(0, 3 * costOf1);
     expect(frames.has(3)).toBe(true);
   });
 
@@ -46,10 +50,11 @@ describe('OutgoingFrames', () => {
     frames.push(2, true, new Uint8Array(95));
     frames.push(2, true, new Uint8Array(95));
     expect(frames.has(1)).toBe(false);
-    frames.acknowledge(0, 199);
+    const cost = 2 * (POLL_FRAME_COST_BYTES + 95);
+    frames.acknowledge(0, cost - 1);
     expect(frames.take(1, PLENTY).frames).toHaveLength(1);
     expect(frames.has(2)).toBe(false);
-    frames.acknowledge(0, 200);
+    frames.acknowledge(0, cost);
     expect(frames.take(1, PLENTY).frames).toHaveLength(2);
   });
 

@@ -24,7 +24,8 @@ export async function startBalancedRelay(
     ...deps,
   });
   const ports = cluster.nodes.map(({ port }) => port);
-  const proxy = await startClusterProxy('haproxy', ports, { tls });
+  // One that is busy for a second with what its test does would be taken for dead.
+  const proxy = await startClusterProxy('haproxy', ports, { tls, checkMs: 10_000 });
   const { nodes } = cluster;
   const stop = async (): Promise<void> => {
     await proxy[Symbol.asyncDispose]();

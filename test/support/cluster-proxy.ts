@@ -15,6 +15,8 @@ export interface ClusterProxyOptions {
   readonly tls?: boolean;
   /** HAProxy says by PROXY v2, and not by `X-Forwarded-For`, who the client is. */
   readonly proxyProtocol?: boolean;
+  /** How often HAProxy looks whether a node can work; as shipped unless given. */
+  readonly checkMs?: number;
 }
 
 /** The shipped configuration for three nodes, run by the program it is for. */
@@ -34,6 +36,19 @@ const START_MS = 10_000;
 const TLS_BIND = ' ssl crt "$HALFWAY_CERT" alpn http/1.1';
 const TLS_LISTEN = ' ssl so_keepalive';
 
+/** Made once in a process, which may start hundreds of balancers. */
+let pems: { readonly cert: string; readonly key: string } | undefined;
+/** Configurations that their program has found to be good. */
+const checked = new Set<string>();
+
+function makePems(): { readonly cert: string; readonly key: string } {
+  using certificate = makeCertificate();
+  return {
+    cert: readFileSync(certificate.certFile, 'utf8'),
+    key: readFileSync(certificate.keyFile, 'utf8'),
+  };
+}
+
 /** Stands before three ports of loopback, on which nodes listen now or later. */
 export async function startClusterProxy(
   name: ClusterProxyName,
@@ -41,17 +56,18 @@ export async function startClusterProxy(
   options: ClusterProxyOptions = {},
 ): Promise<ClusterProxy> {
   const folder = mkdtempSync(join(tmpdir(), 'halfway-balancer-'));
-  using certificate = makeCertificate();
-  const [cert, key] = [certificate.certFile, certificate.keyFile].map(file => readFileSync(file));
+  const { cert, key } = (pems ??= makePems());
   const both = join(folder, 'both.pem');
-  writeFileSync(both, `${String(cert)}${String(key)}`, { mode: 0o600 });
-  writeFileSync(join(folder, 'key.pem'), String(key), { mode: 0o600 });
+  writeFileSync(both, `${cert}${key}`, { mode: 0o600 });
+  writeFileSync(join(folder, 'key.pem'), key, { mode: 0o600 });
   const [port, statsPort] = [await freePort(), await freePort()];
   const place: Place = { folder, both, port, statsPort, nodePorts };
   const { check, run, environment } =
     name === 'haproxy' ? haproxy(place, options) : nginx(place, options);
   const env = { ...ENVIRONMENT, ...environment };
-  execFileSync(name, check, { env, stdio: ['ignore', 'ignore', 'pipe'] });
+  const kind = JSON.stringify([name, options]);
+  if (!checked.has(kind)) execFileSync(name, check, { env, stdio: ['ignore', 'ignore', 'pipe'] });
+  checked.add(kind);
   const child = spawn(name, run, { env, stdio: ['ignore', 'ignore', 'pipe'] });
   let said = '';
   child.stderr.setEncoding('utf8').on('data', (text: string) => {
@@ -100,7 +116,7 @@ interface Command {
 
 function haproxy(
   place: Place,
-  { tls = true, proxyProtocol = false }: ClusterProxyOptions,
+  { tls = true, proxyProtocol = false, checkMs }: ClusterProxyOptions,
 ): Command {
   const [first, second, third] = place.nodePorts;
   const text = replaced('haproxy-cluster.cfg', [
@@ -116,6 +132,7 @@ function haproxy(
           ['default-server check ', 'default-server send-proxy-v2 check-send-proxy check '],
         ] as const)
       : []),
+    ...(checkMs === undefined ? [] : ([['inter 500ms', `inter ${checkMs}ms`]] as const)),
     ...(isRoot() ? [] : ([['  user haproxy\n  group haproxy\n', '']] as const)),
   ]);
   const file = join(place.folder, 'haproxy.cfg');

@@ -78,6 +78,23 @@ export function dispatchBench(store: DispatchStore = openMemoryDispatchStore()) 
         draft.add(`wake:${id}`, 'at', clock.wallMs());
         return { draft, answer: undefined };
       }),
+    /** A draft that makes machines members of a group, as if they had proved its key. */
+    async membersOf(groupId: string, ids: readonly string[]) {
+      const draft = new Draft();
+      for (const id of ids) draft.add(`members:${groupId}`, id, 0);
+      return Promise.resolve({ draft, answer: undefined });
+    },
+    /** The machine goes on being there. */
+    signal: (id: string) =>
+      repository.change(async () => {
+        const before = await repository.get(PRESENCE, id);
+        const draft = new Draft();
+        const lastSignalAtMs = clock.wallMs();
+        if (before !== undefined) {
+          draft.replace(PRESENCE, before, { ...before.value, lastSignalAtMs });
+        }
+        return { draft, answer: undefined };
+      }),
     /** Submits a run as Ann does; answers its id. */
     async submit(body: object = {}): Promise<string> {
       const job = { ref: 'job', kind: 'command', command: ['true'] };
@@ -159,6 +176,8 @@ export function presenceRecord(nowMs: number): Presence {
     lastSignalAtMs: nowMs,
     gainedAtMs: nowMs,
     instance: 'i1',
+    earlierInstances: [],
+    returns: 0,
     agentVersion: '1.0.0',
     os: 'linux',
     capacity: { unattended: 10, attended: 1 },

@@ -1,9 +1,6 @@
-import {
-  POLL_FRAME_HEADER_BYTES,
-  POLL_FRAME_PAYLOAD_BYTES_MAX,
-} from '../../protocol/poll-frames.ts';
+import { POLL_FRAME_COST_BYTES, POLL_FRAME_PAYLOAD_BYTES_MAX } from '../../protocol/poll-frames.ts';
 
-const LONGEST_FRAME_BYTES = POLL_FRAME_HEADER_BYTES + POLL_FRAME_PAYLOAD_BYTES_MAX;
+const LONGEST_FRAME_BYTES = POLL_FRAME_COST_BYTES + POLL_FRAME_PAYLOAD_BYTES_MAX;
 
 /**
  * What the client of a session knows of its credit: news that matter are worth an answer, all other

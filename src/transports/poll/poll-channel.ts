@@ -4,7 +4,7 @@ import type { Channel, ChannelReceiver, DataOpcode } from '../../relay/ports.ts'
 import type { Outbox } from '../outbox.ts';
 import type { PollSession, SessionOwner } from './poll-session.ts';
 
-/** Frames cost memory of their own, however short they are. */
+/** Empty frames that are kept to be sent again take several times the memory that they count for. */
 const KEPT_FRAMES_MAX = POLL_BATCH_FRAMES_MAX;
 /** The core may go on once so much is left of what may wait. */
 const LOW_SHARE = 0.5;
@@ -29,7 +29,7 @@ export class PollChannel implements Channel, SessionOwner {
   #isDestroyed = false;
   #isGone = false;
 
-  /** `bufferBytesMax`: bytes of frames that may wait for the client before the core is told to stop. */
+  /** `bufferBytesMax`: what the frames that wait for the client count for when the core is told to stop. */
   constructor(session: PollSession, outbox: Outbox, bufferBytesMax: number) {
     this.#session = session;
     this.#outbox = outbox;

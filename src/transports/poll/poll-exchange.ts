@@ -123,12 +123,12 @@ export class PollExchange {
   }
 
   noContent(): void {
-    this.#answer(() =>
-      this.#response
-        .writeStatus('204 No Content')
-        .writeHeader('Cache-Control', 'no-store')
-        .endWithoutBody(undefined, this.#hasUnreadBody),
-    );
+    this.#answer(() => {
+      this.#response.writeStatus('204 No Content').writeHeader('Cache-Control', 'no-store');
+      // Of the two ways to end without a body, this one can end the connection too.
+      if (this.#hasUnreadBody) this.#response.end('', true);
+      else endWithoutBody(this.#response, undefined);
+    });
   }
 
   refuse({ reason, status, text }: Refused, progress?: PollProgress): void {

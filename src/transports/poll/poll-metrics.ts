@@ -92,6 +92,6 @@ export const POLL_METRICS = [
   {
     name: 'halfway_poll_queued_bytes',
     kind: 'gauge',
-    help: 'Bytes of frames in long-poll sessions that are not acknowledged or not read yet',
+    help: 'Bytes that frames in long-poll sessions count for, not acknowledged or not read yet',
   },
 ] as const;

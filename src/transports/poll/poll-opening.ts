@@ -21,7 +21,7 @@ import { POLL_BATCH_BYTES_MAX, type PollSessions, type ReservedSession } from '.
 export interface PollOpeningOptions extends HandshakeOptions {
   readonly sessions: PollSessions;
   readonly control: ControlSocketLimits;
-  /** Bytes of frames that wait for one client before what it is joined with is paused. */
+  /** What the frames that wait for one client count for before what it is joined with is paused. */
   readonly bufferBytesMax: number;
   /** `http://host` where clients reach this very node; undefined: where they came to. */
   readonly nodeUrl: string | undefined;

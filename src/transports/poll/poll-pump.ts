@@ -3,7 +3,7 @@ import {
   BATCH_HEADER_BYTES,
   encodePollBatch,
   parsePollBatch,
-  pollFrameBytes,
+  pollFrameCost,
   type PollBatch,
 } from '../../protocol/poll-frames.ts';
 import type { PollProgress, PollQuestion, PollSessionId } from '../../protocol/poll-session.ts';
@@ -22,7 +22,7 @@ export interface PumpOptions {
   readonly id: PollSessionId;
   readonly door: PollDoor;
   readonly question: PollQuestion;
-  /** Bytes of frames that may come before they are acknowledged. */
+  /** What the frames that may come before they are acknowledged count for. */
   readonly ackBytesMax: number;
   readonly sink: PumpSink;
 }
@@ -76,7 +76,7 @@ export class PollPump {
     this.#credit = Math.max(this.#credit, batch.credit);
     let isLast = false;
     for (const frame of batch.frames) {
-      this.#untoldBytes += pollFrameBytes(frame);
+      this.#untoldBytes += pollFrameCost(frame);
       isLast = frame.opcode === OPCODES.close;
     }
     this.#options.door.post(this.#options.id, batch, answer => {

@@ -27,7 +27,7 @@ export interface PollSessionOptions {
   readonly clock: Clock;
   readonly outbox: Outbox;
   readonly counters: PollCounters;
-  /** Bytes of frames that may wait here to be read. */
+  /** What the frames that may wait here to be read count for. */
   readonly windowBytes: number;
   readonly holdMs: number;
   readonly expiryMs: number;
@@ -100,7 +100,7 @@ export class PollSession {
     return this.#made - this.outgoing.acked;
   }
 
-  /** Bytes of frames in memory, of both directions. */
+  /** What the frames in memory count for, of both directions. */
   get queuedBytes(): number {
     return this.outgoing.keptBytes + this.incoming.waitingBytes;
   }

@@ -122,7 +122,7 @@ export class PollSessions implements PollDoor {
     return count;
   }
 
-  /** Bytes of frames in memory. */
+  /** What the frames in memory count for. */
   get queuedBytes(): number {
     let bytes = 0;
     for (const { session } of this.#open.values()) bytes += session.queuedBytes;

@@ -11,6 +11,7 @@ import { TransportMemory } from '../../../src/client/transport-memory.ts';
 import {
   encodePollBatch,
   parsePollBatch,
+  POLL_FRAME_COST_BYTES,
   type PollBatch,
 } from '../../../src/protocol/poll-frames.ts';
 import {
@@ -106,7 +107,8 @@ describe('polling', () => {
     const end = await relay.open();
     (await relay.poll()).batch({ seq: 1, frames: texts('a', 'b') });
     const second = await relay.poll();
-    expect(second.query).toMatchObject({ turn: 2, ack: 2, credit: 1_048_588 });
+    const credit = 1_048_576 + 2 * (POLL_FRAME_COST_BYTES + 1);
+    expect(second.query).toMatchObject({ turn: 2, ack: 2, credit });
     const whole = encodePollBatch({ seq: 3, ack: 0, credit: 0, frames: texts('c', 'd') });
     second.answer(200, whole.subarray(0, -1));
     const third = await relay.poll();
@@ -237,13 +239,14 @@ describe('posting', () => {
   });
 
   test('sends no more than there is credit for, and goes on when there is more', async () => {
-    await using relay = await startScript({ terms: { credit: 20 } });
+    const costOf5 = POLL_FRAME_COST_BYTES + 5;
+    await using relay = await startScript({ terms: { credit: 2 * costOf5 } });
     const end = await relay.open();
     for (const text of ['aaaaa', 'bbbbb', 'ccccc']) end.sendText(text);
     const first = await relay.post();
     expect(first.texts).toEqual(['aaaaa', 'bbbbb']);
-    first.progress(2, 20);
-    (await relay.poll()).batch({ seq: 1, ack: 2, credit: 30, frames: [] });
+    first.progress(2, 2 * costOf5);
+    (await relay.poll()).batch({ seq: 1, ack: 2, credit: 3 * costOf5, frames: [] });
     expect((await relay.post()).texts).toEqual(['ccccc']);
   });
 
@@ -284,14 +287,16 @@ describe('posting', () => {
     expect(relay.waitingPosts).toBe(0);
     end.channel.resume();
     const post = await relay.post();
-    expect([post.frames.length, post.credit]).toEqual([0, 1_048_576 + 5 * 65_005]);
+    const readCost = 5 * (POLL_FRAME_COST_BYTES + 65_000);
+    expect([post.frames.length, post.credit]).toEqual([0, 1_048_576 + readCost]);
   });
 
   test('asks to stop when a mebibyte is not acknowledged, and says when half of it is', async () => {
     await using relay = await startScript({ terms: { credit: 3_000_000 } });
     const end = await relay.open();
     let sent = 0;
-    while (end.channel.send(2, true, new Uint8Array(65_531))) sent += 1;
+    const payload = new Uint8Array(1_048_576 / 16 - POLL_FRAME_COST_BYTES);
+    while (end.channel.send(2, true, payload)) sent += 1;
     expect(sent).toBe(15);
     const first = await relay.post();
     first.progress(7);

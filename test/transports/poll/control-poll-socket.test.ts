@@ -67,8 +67,8 @@ test('send() puts a body right behind its text, and nothing over the limit', () 
   const { socket, sent } = open();
   expect(socket.send('{"a":1}', Buffer.from('body'))).toBe(true);
   expect(socket.send('{}')).toBe(true);
-  expect(socket.send('{}', Buffer.alloc(480))).toBe(false);
-  expect(socket.send('x'.repeat(900))).toBe(true);
+  expect(socket.send('{}', Buffer.alloc(300))).toBe(false);
+  expect(socket.send('x'.repeat(700))).toBe(true);
   expect(socket.send('x'.repeat(100))).toBe(false);
   expect(
     sent()

@@ -1,4 +1,8 @@
 import { expect, test } from 'vitest';
+import {
+  POLL_FRAME_COST_BYTES,
+  POLL_FRAME_PAYLOAD_BYTES_MAX,
+} from '../../../src/protocol/poll-frames.ts';
 import { CreditNews } from '../../../src/transports/poll/credit-news.ts';
 
 const WINDOW = 1_000_000;
@@ -20,8 +24,9 @@ test('isInDoubt() is so only for what a poll alone has told, and a client that m
   expect(news.isInDoubt(WINDOW)).toBe(false);
   news.told(WINDOW + NEWS);
   expect(news.isInDoubt(0)).toBe(false);
-  expect(news.isInDoubt(WINDOW - 65_541)).toBe(false);
-  expect(news.isInDoubt(WINDOW - 65_540)).toBe(true);
+  const longest = POLL_FRAME_COST_BYTES + POLL_FRAME_PAYLOAD_BYTES_MAX;
+  expect(news.isInDoubt(WINDOW - longest)).toBe(false);
+  expect(news.isInDoubt(WINDOW - longest + 1)).toBe(true);
   news.toldSurely(WINDOW + NEWS);
   expect(news.isInDoubt(WINDOW)).toBe(false);
 });

@@ -2,6 +2,7 @@ import { expect, test } from 'vitest';
 import {
   encodePollBatch,
   parsePollBatch,
+  pollFrameCost,
   type PollBatch,
   type PollFrame,
 } from '../../../src/protocol/poll-frames.ts';
@@ -69,7 +70,7 @@ test('frames that there is no credit for follow when the client gives some', asy
   it.say('12345');
   await turn();
   expect(it.texts()).toEqual([]);
-  it.message({ credit: 10 });
+  it.message({ credit: pollFrameCost(frame('12345')) });
   await turn();
   expect(it.texts()).toEqual(['12345']);
   it.sessions.close();

@@ -1,5 +1,9 @@
 import { describe, expect, test } from 'vitest';
-import type { PollBatch, PollFrame } from '../../../src/protocol/poll-frames.ts';
+import {
+  POLL_FRAME_COST_BYTES,
+  type PollBatch,
+  type PollFrame,
+} from '../../../src/protocol/poll-frames.ts';
 import { isPollSessionId, type PollSessionId } from '../../../src/protocol/poll-session.ts';
 import type { PollDoor, PollRefused } from '../../../src/relay/poll-door.ts';
 import { findDoor } from '../../../src/transports/poll/poll-doors.ts';
@@ -141,11 +145,12 @@ describe('poll()', () => {
     while (opened.session.incoming.read() !== undefined);
     opened.session.hasRead();
     const lost = poll(opened, { turn: 1 });
-    expect(lost.answer).toMatchObject({ credit: 540_020 });
+    const credit = 300_000 + 4 * (POLL_FRAME_COST_BYTES + payload.length);
+    expect(lost.answer).toMatchObject({ credit });
     const next = poll(opened, { turn: 2 });
     expect(next.answer).toBeUndefined();
     opened.clock.advance(1_000);
-    expect(next.answer).toMatchObject({ credit: 540_020 });
+    expect(next.answer).toMatchObject({ credit });
     post(opened, { seq: 5 });
     const sure = poll(opened, { turn: 3 });
     opened.clock.advance(24_999);

@@ -1,0 +1,191 @@
+import type { Clock } from '../base/clock.ts';
+import type { JobErrorCode } from '../jobs/error-codes.ts';
+import { inOrder, slotsOf, whyNot, type Candidate, type Ineligible } from './choose-machine.ts';
+import { Problem } from './problem.ts';
+import { CONNECTION, GROUP, MACHINE, PRESENCE, type Group, type Target } from './records.ts';
+import type { Repository, Versioned } from './repository.ts';
+import type { RunChanges } from './run-changes.ts';
+import { IDLE_INDEX, membersIndex, slotsIndex } from './run-indexes.ts';
+import type { Run } from './run-record.ts';
+import type { RunFault } from './run-state.ts';
+
+export type Placed =
+  /** A machine has the lease; it is to be offered the run. */
+  | { readonly type: 'claimed'; readonly run: Run }
+  /** It is not in the queue any more, or not as it was: look at the queue again. */
+  | { readonly type: 'moved' }
+  /** Nobody may be asked now; `againAtMs`: when the first of those who said no may be asked again. */
+  | {
+      readonly type: 'nobody';
+      readonly againAtMs: number | undefined;
+      readonly machines: readonly string[];
+    };
+
+export interface Assessed {
+  readonly candidate: Candidate;
+  readonly lack: Ineligible | undefined;
+}
+
+/** Finds a machine for one run of a queue's head and claims a slot of it. */
+export class Placement {
+  readonly #repository: Repository;
+  readonly #changes: RunChanges;
+  readonly #clock: Clock;
+  readonly #random: () => number;
+  readonly #minAgentVersion: () => Promise<string | undefined>;
+
+  /** `random`: from 0 to but not 1. */
+  constructor(of: {
+    readonly repository: Repository;
+    readonly changes: RunChanges;
+    readonly clock: Clock;
+    readonly random: () => number;
+    readonly minAgentVersion: () => Promise<string | undefined>;
+  }) {
+    this.#repository = of.repository;
+    this.#changes = of.changes;
+    this.#clock = of.clock;
+    this.#random = of.random;
+    this.#minAgentVersion = of.minAgentVersion;
+  }
+
+  async place(run: Versioned<Run>): Promise<Placed> {
+    const assessed = await this.assess(run.value);
+    const fault = await this.#whyImpossible(run.value, assessed);
+    if (fault !== undefined) {
+      await this.#changes.advanceIfUnchanged(
+        run,
+        { type: 'impossible', fault },
+        { entry: () => ({ type: 'completedWithError', ...fault }) },
+      );
+      return { type: 'moved' };
+    }
+    const all = assessed ?? [];
+    const eligible = all.filter(({ lack }) => lack === undefined);
+    const ordered = inOrder(
+      eligible.map(({ candidate }) => candidate),
+      this.#random,
+    );
+    for (const candidate of ordered) {
+      const claimed = await this.#claim(run, candidate);
+      if (claimed !== 'taken') return claimed;
+    }
+    const times = all.flatMap(({ lack }) => (lack?.untilMs === undefined ? [] : [lack.untilMs]));
+    return {
+      type: 'nobody',
+      againAtMs: times.length === 0 ? undefined : Math.min(...times),
+      machines: all.map(({ candidate }) => candidate.machine.id),
+    };
+  }
+
+  /** Every machine of the run's target and what it lacks; undefined: the target is gone. */
+  async assess(run: Run): Promise<readonly Assessed[] | undefined> {
+    const { kind, id } = run.target;
+    const group = kind === 'group' ? await this.#repository.get(GROUP, id) : undefined;
+    if (kind === 'group' && group === undefined) return undefined;
+    const ids = kind === 'group' ? await this.#members(id) : [id];
+    const candidates = await this.#candidates(run, ids, group?.value);
+    if (kind === 'machine' && candidates.length === 0) return undefined;
+    const nowMs = this.#clock.wallMs();
+    return candidates.map(candidate => ({ candidate, lack: whyNot(run, candidate, nowMs) }));
+  }
+
+  /** Runs behind a head that cannot be placed which may go before it. */
+  async lookAheadOf({ kind, id }: Target): Promise<number> {
+    const record =
+      kind === 'group'
+        ? await this.#repository.get(GROUP, id)
+        : await this.#repository.get(MACHINE, id);
+    return record?.value.lookAhead ?? 0;
+  }
+
+  async #claim(run: Versioned<Run>, candidate: Candidate): Promise<Placed | 'taken'> {
+    const { machine, record } = candidate;
+    const { mode } = run.value;
+    const taken = new Problem('UIFlowAlreadyRunning');
+    try {
+      const advanced = await this.#changes.advanceIfUnchanged(
+        run,
+        { type: 'picked', machineId: machine.id },
+        {
+          with: async draft => {
+            draft.unchanged(MACHINE, record);
+            draft.below(slotsIndex(machine.id, mode), slotsOf(candidate, mode), taken);
+            return Promise.resolve();
+          },
+          entry: ({ attempt }) => ({ type: 'machineSelected', machineId: machine.id, attempt }),
+        },
+      );
+      if (advanced?.transition.type !== 'changed') return { type: 'moved' };
+      return { type: 'claimed', run: advanced.run.value };
+    } catch (error) {
+      if (error === taken) return 'taken';
+      throw error;
+    }
+  }
+
+  async #whyImpossible(
+    run: Run,
+    assessed: readonly Assessed[] | undefined,
+  ): Promise<RunFault | undefined> {
+    const connection = await this.#repository.get(CONNECTION, run.connectionId);
+    if (connection === undefined) return { code: 'ConnectionDeleted' };
+    if (connection.value.suspended !== undefined) {
+      return { code: 'SessionCreationInvalidCredentials', message: 'an earlier run was refused' };
+    }
+    if (assessed === undefined) {
+      return { code: run.target.kind === 'group' ? 'MachineGroupNotFound' : 'MachineNotFound' };
+    }
+    const isOffline = assessed.every(({ lack }) => lack?.code === 'NoListenerConnected');
+    if (run.whenOffline === 'fail' && isOffline) return { code: 'NoListenerConnected' };
+    return undefined;
+  }
+
+  async #candidates(
+    run: Run,
+    ids: readonly string[],
+    group: Group | undefined,
+  ): Promise<readonly Candidate[]> {
+    const [machines, presences, minAgentVersion] = await Promise.all([
+      this.#repository.getMany(MACHINE, ids),
+      this.#repository.getMany(PRESENCE, ids),
+      this.#minAgentVersion(),
+    ]);
+    const presenceOf = new Map(presences.map(({ id, value }) => [id, value]));
+    return Promise.all(
+      machines.map(async record => {
+        const groupId = record.value.group?.id;
+        const ownGroup =
+          group ??
+          (groupId === undefined ? undefined : (await this.#repository.get(GROUP, groupId))?.value);
+        const [used, idleSinceMs] = await Promise.all([
+          this.#repository.count(slotsIndex(record.id, run.mode)),
+          this.#repository.score(IDLE_INDEX, record.id),
+        ]);
+        return {
+          record,
+          machine: record.value,
+          presence: presenceOf.get(record.id),
+          group: ownGroup,
+          minAgentVersion,
+          used,
+          idleSinceMs: idleSinceMs ?? 0,
+        };
+      }),
+    );
+  }
+
+  async #members(groupId: string): Promise<readonly string[]> {
+    const entries = await this.#repository.range(membersIndex(groupId), { limit: 500 });
+    return entries.map(({ member }) => member);
+  }
+}
+
+/** The code that stands for all: what a machine said last, or what the first one lacks. */
+export function subCodeOf(
+  run: Run,
+  assessed: readonly Assessed[] | undefined,
+): JobErrorCode | undefined {
+  const said = Object.values(run.answers).toSorted((one, other) => other.atMs - one.atMs)[0];
+  return said?.code ?? assessed?.find(({ lack }) => lack !== undefined)?.lack?.code;
+}

@@ -1,0 +1,4 @@
+// A quarter of the suites of single relays, through HAProxy and three nodes.
+import { runOnCluster } from '../support/cluster-suites.ts';
+
+runOnCluster({ part: 4, of: 4 });
