@@ -64,4 +64,13 @@ describe('layers', () => {
     const folders = readdirSync(SRC, { withFileTypes: true }).filter(entry => entry.isDirectory());
     expect(folders.map(entry => entry.name).filter(name => !(name in MAY_IMPORT))).toEqual([]);
   });
+
+  test('nothing but the desktop side can open what is sealed', () => {
+    const opening = /crypto\/(?:open-envelope|group-package|cluster-key)\.ts'/;
+    const holders = /^(?:crypto|machine|gateway)\//;
+    const openers = sourceFiles.filter(
+      file => !holders.test(file) && opening.test(readFileSync(join(SRC, file), 'utf8')),
+    );
+    expect(openers).toEqual([]);
+  });
 });

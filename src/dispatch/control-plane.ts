@@ -1,0 +1,123 @@
+import type { Clock } from '../base/clock.ts';
+import type { Logger } from '../base/logger.ts';
+import type { DispatchStore } from '../store/dispatch-store.ts';
+import { ActivationCodes } from './activation-codes.ts';
+import { ApiTokens } from './api-tokens.ts';
+import { Connections } from './connections.ts';
+import { DispatchKeys } from './dispatch-key.ts';
+import { Dispatcher } from './dispatcher.ts';
+import type { DispatcherParts } from './environment-dispatch.ts';
+import { Environments } from './environments.ts';
+import { GroupMembership } from './group-membership.ts';
+import { Groups } from './groups.ts';
+import { MachinePresence } from './machine-presence.ts';
+import { MachineRegistration } from './machine-registration.ts';
+import type { MachineSender } from './machine-sender.ts';
+import { MachineTokens } from './machine-tokens.ts';
+import { Machines } from './machines.ts';
+import type { MachineEndpoints, RelayTokens } from './ports.ts';
+import { Repository } from './repository.ts';
+import { RunChanges } from './run-changes.ts';
+import { RunControl } from './run-control.ts';
+import { RunLogs } from './run-logs.ts';
+import { RunReports } from './run-reports.ts';
+import { Runs } from './runs.ts';
+
+export interface ControlPlaneParts {
+  readonly store: DispatchStore;
+  readonly clock: Clock;
+  readonly log: Logger;
+  readonly random: () => number;
+  readonly sender: MachineSender;
+  readonly endpoints: MachineEndpoints;
+  readonly relayTokens: RelayTokens;
+  /** Of the first administrator; undefined: only tokens that were made before are taken. */
+  readonly bootstrapToken?: string | undefined;
+  readonly onOffer?: DispatcherParts['onOffer'];
+}
+
+/** All there is of one environment. */
+export interface EnvironmentServices {
+  readonly repository: Repository;
+  readonly runs: Runs;
+  readonly control: RunControl;
+  readonly reports: RunReports;
+  readonly logs: RunLogs;
+  readonly machines: Machines;
+  readonly registration: MachineRegistration;
+  readonly presence: MachinePresence;
+  readonly codes: ActivationCodes;
+  readonly groups: Groups;
+  readonly membership: GroupMembership;
+  readonly connections: Connections;
+}
+
+/** Job dispatch put together: what REST routes and the composition root take their parts from. */
+export class ControlPlane {
+  readonly tokens: ApiTokens;
+  readonly environments: Environments;
+  readonly machineTokens: MachineTokens;
+  readonly keys: DispatchKeys;
+  readonly dispatcher: Dispatcher;
+  readonly #parts: ControlPlaneParts;
+  readonly #services = new Map<string, EnvironmentServices>();
+
+  constructor(parts: ControlPlaneParts) {
+    const { store, clock, log, random, sender, relayTokens, bootstrapToken, onOffer } = parts;
+    this.#parts = parts;
+    this.tokens = new ApiTokens(store, clock, bootstrapToken);
+    this.environments = new Environments(store, clock);
+    this.keys = new DispatchKeys(store, clock);
+    this.machineTokens = new MachineTokens(store, clock, relayTokens);
+    this.dispatcher = new Dispatcher({
+      store,
+      clock,
+      log,
+      random,
+      sender,
+      environments: this.environments,
+      keys: this.keys,
+      ...(onOffer === undefined ? {} : { onOffer }),
+    });
+  }
+
+  /** Of an environment that is there: whoever asks has entered it (`Environments.enter`) before. */
+  in(environment: string): EnvironmentServices {
+    const known = this.#services.get(environment);
+    if (known !== undefined) return known;
+    const made = this.#make(environment);
+    this.#services.set(environment, made);
+    return made;
+  }
+
+  #make(environment: string): EnvironmentServices {
+    const { store, clock, endpoints } = this.#parts;
+    const repository = new Repository(store, environment);
+    const changes = new RunChanges(repository, clock);
+    const codes = new ActivationCodes(repository, clock);
+    const minAgentVersion = async (): Promise<string | undefined> =>
+      (await this.environments.find(environment))?.value.minAgentVersion;
+    return {
+      repository,
+      runs: new Runs(repository, clock, name => this.tokens.find(name)),
+      control: new RunControl(repository, changes, clock, run =>
+        this.dispatcher.pushCancel(environment, run),
+      ),
+      reports: new RunReports(repository, changes, clock),
+      logs: new RunLogs(repository, changes),
+      machines: new Machines({ repository, changes, clock, endpoints, minAgentVersion }),
+      registration: new MachineRegistration({
+        repository,
+        clock,
+        codes,
+        endpoints,
+        keys: this.keys,
+      }),
+      presence: new MachinePresence(repository, clock),
+      codes,
+      groups: new Groups(repository, changes, clock),
+      membership: new GroupMembership(repository, clock),
+      connections: new Connections(repository, changes, clock),
+    };
+  }
+}
