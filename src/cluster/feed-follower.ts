@@ -55,6 +55,8 @@ export class FeedFollower {
   #seqAtRenewal = -1;
   #isReconciling = false;
   #reconciledAtMs = Number.NEGATIVE_INFINITY;
+  /** Of being asked again, when it was too soon to read the whole. */
+  #cancelRetry: CancelTimer = () => {};
   #isStopped = false;
   /** Whoever waits until there is a position to read from. */
   #wake: (() => void) | undefined;
@@ -109,6 +111,7 @@ export class FeedFollower {
 
   stop(): void {
     this.#isStopped = true;
+    this.#cancelRetry();
     this.wake();
   }
 
@@ -133,12 +136,17 @@ export class FeedFollower {
 
   /**
    * Reads the whole if we are behind, but not more often than twice in a renewal: what cannot agree must
-   * not become a flood. Rejects with `CoordinatorError`; then we are still behind.
+   * not become a flood. When it is too soon, `onBehind` is called again as soon as it is not. Rejects with
+   * `CoordinatorError`; then we are still behind.
    */
   async reconcile(): Promise<void> {
     if (this.#state !== 'behind' || this.#isReconciling) return;
     const nowMs = this.#deps.clock.nowMs();
-    if (nowMs - this.#reconciledAtMs < this.#deps.times.renewMs / 2) return;
+    const waitMs = this.#reconciledAtMs + this.#deps.times.renewMs / 2 - nowMs;
+    if (waitMs > 0) {
+      this.#retryIn(waitMs);
+      return;
+    }
     this.#reconciledAtMs = nowMs;
     this.#isReconciling = true;
     try {
@@ -159,6 +167,14 @@ export class FeedFollower {
     } finally {
       this.#isReconciling = false;
     }
+  }
+
+  #retryIn(ms: number): void {
+    this.#cancelRetry();
+    if (this.#isStopped) return;
+    this.#cancelRetry = this.#deps.clock.after(ms, () => {
+      if (this.#state === 'behind') this.#deps.onBehind();
+    });
   }
 
   #applyAll(entries: readonly FeedEntry[]): void {

@@ -56,3 +56,19 @@ test('join() ends as soon as it has caught up with what happened while it read t
   await b.directory.leave();
   await a.directory.leave();
 });
+
+test('a node reads an emptied coordinator as soon as it may, also when it read the whole a moment before', async () => {
+  await using them = await memoryDirectories();
+  const [a, b] = [await them.open('a'), await them.open('b')];
+  const end = await them.outage();
+  await a.directory.claim(aListener(), { listenersMax: 25 });
+  await them.erase();
+  await end();
+  // Twice in a renewal it may; the next beat would come a whole renewal from now.
+  await them.elapse(TEST_TIMES.renewMs / 2 + 20);
+  for (const { directory } of [a, b]) {
+    expect(directory.degradedReasons()).toEqual([]);
+    expect(directory.listenersOf('tests', 'orders')).toHaveLength(1);
+    expect(directory.stats().reconciliations).toMatchObject({ joined: 1, gap: 1 });
+  }
+});
