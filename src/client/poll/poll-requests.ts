@@ -17,6 +17,8 @@ const POLL_MARGIN_MS = 10_000;
 const POST_TIMEOUT_MS = 30_000;
 const DELETE_TIMEOUT_MS = 5_000;
 const DELETE_TRIES = 3;
+/** How often in a row the shortest posts may be too large for something on the way: it may have meant others. */
+const TOO_LARGE_TRIES = 3;
 const RETRY = { firstMs: 100, longestMs: 5_000 };
 /** An answer without news that comes sooner is not what a held poll is for. */
 const IDLE_ANSWER_MS_MIN = 100;
@@ -147,6 +149,7 @@ export class PollRequests {
   async #post(): Promise<void> {
     const { outgoing } = this.#frames;
     let failures = 0;
+    let tooLarge = 0;
     while (!this.#isStopped) {
       await this.#somethingToPost();
       // What is sent in the same turn of the event loop travels together.
@@ -174,13 +177,14 @@ export class PollRequests {
         this.#lastAnswerAtMs = this.#deps.clock.nowMs();
         this.#frames.told({ ack, credit });
         if (!this.#frames.progress(meaning.progress)) return this.#lose(1002);
+        tooLarge = 0;
         this.#postBytesMax = Math.min(this.#postBytesMax * 2, this.#place.terms.batchBytesMax);
       } else if (meaning.type === 'crowded' && meaning.progress !== undefined) {
         if (!this.#frames.progress(meaning.progress)) return this.#lose(1002);
       } else {
-        if (meaning.type === 'too-large' && this.#postBytesMax === POST_BYTES_MIN) {
-          return this.#lose(1009);
-        }
+        const isShortest = this.#postBytesMax === POST_BYTES_MIN;
+        if (meaning.type === 'too-large' && isShortest) tooLarge += 1;
+        if (tooLarge === TOO_LARGE_TRIES) return this.#lose(1009);
         this.#postBytesMax = Math.max(POST_BYTES_MIN, Math.ceil(this.#postBytesMax / 2));
       }
       const isForward = meaning.type === 'progress' && (isEmpty || outgoing.acked > acked);

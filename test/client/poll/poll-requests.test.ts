@@ -271,6 +271,22 @@ describe('posting', () => {
     expect(sizes).toEqual([15, 8, 4, 2, 4, 8, 1]);
   });
 
+  test('gives up where even the shortest posts are too large, but not for two such answers', async () => {
+    await using relay = await startScript();
+    const end = await relay.open();
+    end.channel.send(2, true, new Uint8Array(60_000));
+    // Four times it is cut by half, down to the least; by the way it is lost for other reasons.
+    for (let number = 0; number < 4; number += 1) (await relay.post()).cut();
+    for (let number = 0; number < 2; number += 1)
+      (await relay.post()).answer(413, Buffer.from('<html>'));
+    (await relay.post()).progress(1);
+    end.channel.send(2, true, new Uint8Array(60_000));
+    for (let number = 0; number < 4; number += 1)
+      (await relay.post()).answer(413, Buffer.from('<html>'));
+    await end.event('gone');
+    expect(end.events.at(-1)).toBe('gone 1009');
+  });
+
   test('tells of room when much was read, also when there is nothing to send', async () => {
     await using relay = await startScript();
     const end = await relay.open();
