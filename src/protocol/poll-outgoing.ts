@@ -7,6 +7,7 @@ import {
   isCloseCodeOnWire,
   OPCODES,
 } from './frames.ts';
+import type { PayloadMemory } from './payload-memory.ts';
 import {
   POLL_BATCH_FRAMES_MAX,
   POLL_FRAME_PAYLOAD_BYTES_MAX,
@@ -29,6 +30,7 @@ interface KeptFrame extends PollFrame {
 export class OutgoingFrames {
   /** Frames that are not acknowledged; the first has number `#acked + 1`. */
   readonly #kept = new Queue<KeptFrame>();
+  readonly #memory: PayloadMemory | undefined;
   #acked = 0;
   /** The highest number that was ever in a batch. */
   #sent = 0;
@@ -36,6 +38,14 @@ export class OutgoingFrames {
   #ackedBytes = 0;
   #credit = 0;
   #isClosed = false;
+
+  /**
+   * With `memory`, where payloads are copied to, frames that were taken are to be looked at only until they are
+   * acknowledged.
+   */
+  constructor(memory?: PayloadMemory) {
+    this.#memory = memory;
+  }
 
   /** What the frames that are not acknowledged count for, sent or not. */
   get keptBytes(): number {
@@ -69,11 +79,11 @@ export class OutgoingFrames {
     let partOpcode = opcode;
     while (payload.length - from > POLL_FRAME_PAYLOAD_BYTES_MAX) {
       const end = from + POLL_FRAME_PAYLOAD_BYTES_MAX;
-      this.#keep(partOpcode, false, copyOf(payload, from, end));
+      this.#keep(partOpcode, false, this.#copy(payload, from, end));
       from = end;
       partOpcode = OPCODES.continuation;
     }
-    this.#keep(partOpcode, isFinal, copyOf(payload, from, payload.length));
+    this.#keep(partOpcode, isFinal, this.#copy(payload, from, payload.length));
   }
 
   /**
@@ -97,6 +107,7 @@ export class OutgoingFrames {
     this.#credit = Math.max(this.#credit, credit);
     if (ack > this.#acked) {
       const count = ack - this.#acked;
+      this.#release(count);
       this.#ackedBytes = this.#kept.shift(count)?.endBytes ?? this.#ackedBytes;
       this.#acked = ack;
     }
@@ -129,6 +140,19 @@ export class OutgoingFrames {
     }
     this.#sent = Math.max(this.#sent, seq + frames.length - 1);
     return { seq, frames };
+  }
+
+  #copy(payload: Uint8Array, start: number, end: number): Uint8Array {
+    return this.#memory?.copy(payload, start, end) ?? copyOf(payload, start, end);
+  }
+
+  /** Gives back the memory of the first frames. */
+  #release(count: number): void {
+    if (this.#memory === undefined) return;
+    for (let index = 0; index < count; index += 1) {
+      const frame = this.#kept.at(index);
+      if (frame !== undefined) this.#memory.release(frame.payload);
+    }
   }
 
   #keep(opcode: PollOpcode, isFinal: boolean, payload: Uint8Array): void {

@@ -6,6 +6,7 @@ import {
   type PollBatch,
   type PollOpcode,
 } from '../../protocol/poll-frames.ts';
+import type { PayloadMemory } from '../../protocol/payload-memory.ts';
 import { OutgoingFrames } from '../../protocol/poll-outgoing.ts';
 import type { PollProgress } from '../../protocol/poll-session.ts';
 import type { Poll, PollRefused } from '../../relay/poll-door.ts';
@@ -27,6 +28,8 @@ export interface PollSessionOptions {
   readonly clock: Clock;
   readonly outbox: Outbox;
   readonly counters: PollCounters;
+  /** For what is sent; answers are to be written before more is acknowledged. Undefined: memory of its own. */
+  readonly memory?: PayloadMemory;
   /** What the frames that may wait here to be read count for. */
   readonly windowBytes: number;
   readonly holdMs: number;
@@ -58,7 +61,7 @@ interface HeldPoll {
  * whoever is behind it the channel may be gone long before: what it sent last is delivered all the same.
  */
 export class PollSession {
-  readonly outgoing = new OutgoingFrames();
+  readonly outgoing: OutgoingFrames;
   readonly incoming: IncomingFrames;
   readonly #options: PollSessionOptions;
   readonly #creditNews: CreditNews;
@@ -76,6 +79,7 @@ export class PollSession {
 
   constructor(options: PollSessionOptions) {
     this.#options = options;
+    this.outgoing = new OutgoingFrames(options.memory);
     this.incoming = new IncomingFrames(options.windowBytes);
     this.#creditNews = new CreditNews(options.windowBytes / 2, options.windowBytes);
     this.#idle = this.#watch();

@@ -1,5 +1,6 @@
 import type { Clock } from '../../base/clock.ts';
 import type { PollBatch } from '../../protocol/poll-frames.ts';
+import { PayloadMemory } from '../../protocol/payload-memory.ts';
 import type { PollProgress, PollSessionId } from '../../protocol/poll-session.ts';
 import type { Poll, PollDoor, PollRefused } from '../../relay/poll-door.ts';
 import type { Outbox } from '../outbox.ts';
@@ -9,6 +10,9 @@ import { SessionIds } from './session-ids.ts';
 
 /** Longest batch that is taken or given. */
 export const POLL_BATCH_BYTES_MAX = 1_048_576;
+
+/** Memory held ready for what sessions send: what a dozen busy ones need. */
+const FREE_BYTES_MAX = 16 << 20;
 
 export interface PollLimits {
   /** Sessions at once, also those that are being opened. */
@@ -49,6 +53,7 @@ export class PollSessions implements PollDoor {
   readonly #deps: PollSessionsDeps;
   readonly #ids: SessionIds;
   readonly #open = new Map<PollSessionId, Entry>();
+  readonly #memory = new PayloadMemory(FREE_BYTES_MAX);
   #reserved = 0;
 
   constructor(deps: PollSessionsDeps) {
@@ -150,6 +155,7 @@ export class PollSessions implements PollDoor {
       clock,
       outbox,
       counters: this.counters,
+      memory: this.#memory,
       windowBytes: limits.windowBytes,
       holdMs: limits.holdMs,
       expiryMs: limits.expiryMs,
