@@ -4,8 +4,8 @@ export default defineConfig({
   test: {
     dir: 'test',
     pool: 'forks',
-    // Two files at a time: most files start servers and clients of their own.
-    maxWorkers: 2,
+    // Most files start servers and clients of their own; some of the longest only wait.
+    maxWorkers: 3,
     testTimeout: 30_000,
     hookTimeout: 30_000,
   },
