@@ -2,6 +2,7 @@ import type { HttpRequest, HttpResponse, TemplatedApp } from 'uWebSockets.js';
 import { apiError, type ApiAnswer } from '../management/api-answers.ts';
 import type { ApiRequest } from '../management/api-request.ts';
 import { STATUS_PHRASES } from '../protocol/status-phrases.ts';
+import { endWithoutBody } from './refusal-response.ts';
 
 export interface ManagementRoutesOptions {
   /** Whether the request carries the admin token, where one is asked for. */
@@ -108,9 +109,10 @@ function write(response: HttpResponse, answer: ApiAnswer, closeConnection: boole
   if (answer.etag !== undefined) response.writeHeader('ETag', `"${answer.etag}"`);
   if (answer.allow !== undefined) response.writeHeader('Allow', answer.allow);
   if (answer.body === undefined) {
-    if (answer.status === 204 || answer.status === 304)
-      response.endWithoutBody(undefined, closeConnection);
-    else response.end('', closeConnection);
+    if (answer.status === 204 || answer.status === 304) {
+      if (closeConnection) response.writeHeader('Connection', 'close');
+      endWithoutBody(response, undefined);
+    } else response.end('', closeConnection);
     return;
   }
   response

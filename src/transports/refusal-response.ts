@@ -32,8 +32,10 @@ export function writeRefusal(
  */
 export function writeRejection(response: HttpResponse, status: number, description: string): void {
   response.writeStatus(`${status} ${reasonPhrase(status, description)}`);
-  if (status === 204 || status === 304) response.endWithoutBody(undefined, true);
-  else response.end('', true);
+  if (status === 204 || status === 304) {
+    response.writeHeader('Connection', 'close');
+    endWithoutBody(response, undefined);
+  } else response.end('', true);
 }
 
 /** What a listener is told that has turned its sender away. Call it corked. */

@@ -70,6 +70,13 @@ describe('a hybrid connection', () => {
     expect((await call('GET', path)).status).toBe(404);
   });
 
+  test('that is not there is 204, without a length, and the connection goes on', async () => {
+    const url = `${relay.adminUrl}/api/namespaces/tests/hybridConnections/nobody`;
+    const response = await fetch(url, { method: 'DELETE' });
+    expect([response.status, response.headers.get('content-length')]).toEqual([204, null]);
+    expect(response.headers.get('connection')).not.toBe('close');
+  });
+
   test('is created by an empty body, with what is usual', async () => {
     const { status, body } = await call('PUT', '/hybridConnections/bare');
     expect(status).toBe(201);
