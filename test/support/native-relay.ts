@@ -81,7 +81,12 @@ export async function startNativeRelay(listenOn: 'tcp' | 'unix' = 'tcp'): Promis
   plane.configure(NATIVE_PLANE_DEFAULTS);
   const visitors = new Map<string, Visitor>();
   const sockets = new Map<LegHandle, WebSocket<unknown>>();
-  const clients: FrameClient[] = [];
+  const clients = new Set<FrameClient>();
+  // Kept no longer than they live: tests look at memory.
+  const keep = (client: FrameClient): void => {
+    clients.add(client);
+    void client.ended.then(() => clients.delete(client));
+  };
   let visits = 0;
   relays += 1;
   const unixPath = join(tmpdir(), `halfway-native-${process.pid}-${relays}.sock`);
@@ -136,7 +141,7 @@ export async function startNativeRelay(listenOn: 'tcp' | 'unix' = 'tcp'): Promis
       const client = await FrameClient.open(address, path, early);
       const leg = await within('a leg', arrival);
       visitors.delete(path);
-      clients.push(client);
+      keep(client);
       return { client, leg };
     },
     async adopt(head: Uint8Array = new Uint8Array(0)) {
@@ -145,7 +150,7 @@ export async function startNativeRelay(listenOn: 'tcp' | 'unix' = 'tcp'): Promis
       if (leg === 0) throw new Error('Cannot adopt');
       near.destroy();
       const client = FrameClient.ofStream(far);
-      clients.push(client);
+      keep(client);
       return { client, leg };
     },
     splice(legA, legB) {
@@ -174,7 +179,8 @@ export async function startNativeRelay(listenOn: 'tcp' | 'unix' = 'tcp'): Promis
       for (let i = 0; i < 3; i += 1) await new Promise(resolve => void setImmediate(resolve));
     },
     async cutAll() {
-      for (const client of clients.splice(0)) client.reset();
+      for (const client of clients) client.reset();
+      clients.clear();
       await until('no leg left', () => {
         // Sockets that are not read are looked at by the sweep alone.
         plane.sweep();
