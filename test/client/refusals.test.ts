@@ -84,7 +84,7 @@ describe('a sender', () => {
       expect(error.code).toBe(code);
       expect(error.message).toMatch(/^Cannot (connect|send a request) to "\w+" at http/);
       expect(error.message).not.toMatch(/sig=[^…]|SharedAccessKey=/);
-      expect(error.trackingId).toBeDefined();
+      expect(error.trackingId).toMatch(/^[\da-f]{8}(?:-[\da-f]{4}){3}-[\da-f]{12}$/);
     }
   });
 

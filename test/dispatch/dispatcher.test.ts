@@ -226,7 +226,9 @@ describe('a run for one machine', () => {
     // The second was never tried.
     expect(sender.requests).toHaveLength(1);
     const connection = await bench.repository.get(CONNECTION, 'c1');
-    expect(connection?.value.suspended).toBeDefined();
+    expect(connection?.value.suspended).toMatchObject({
+      code: 'SessionCreationInvalidCredentials',
+    });
   });
 
   test.each<[string, (request: MachineRequest) => MachineResponse]>([

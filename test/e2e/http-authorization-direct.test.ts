@@ -1,28 +1,8 @@
 // Limits and counts of one process, as HTTP senders see them.
 import { describe, expect, test } from 'vitest';
 import { listen } from '../support/http-listener.ts';
-import { send, type HttpAnswer } from '../support/http-sender.ts';
-import { startRelay, type TestRelay } from '../support/relay.ts';
-
-/** Reason phrase without its tracking text. */
-function textOf({ phrase }: HttpAnswer): string {
-  return phrase.replace(/\.? ?TrackingId:.*$/, '');
-}
-
-/** `GetRuntimeInformationAsync` of .NET. */
-async function readInformation(
-  relay: TestRelay,
-  path = 'hyco',
-  token?: string,
-): Promise<HttpAnswer> {
-  return send(relay, `/${path}?api-version=2016-07`, {
-    token: null,
-    headers: {
-      'X-PROCESS-AT': 'ServiceBus',
-      ...(token === undefined ? {} : { Authorization: token }),
-    },
-  });
-}
+import { send, readInformation, textOf } from '../support/http-sender.ts';
+import { startRelay } from '../support/relay.ts';
 
 describe('refusals', () => {
   test('a listener too many is told so, senders too many as well', async () => {

@@ -2,8 +2,14 @@
 import { createHmac } from 'node:crypto';
 import { describe, expect, test } from 'vitest';
 import { listen } from '../support/http-listener.ts';
-import { send, type HttpAnswer, type SendOptions } from '../support/http-sender.ts';
-import { LISTEN_KEY, ROOT_KEY, SEND_KEY, startRelay, type TestRelay } from '../support/relay.ts';
+import {
+  send,
+  type HttpAnswer,
+  type SendOptions,
+  readInformation,
+  textOf,
+} from '../support/http-sender.ts';
+import { LISTEN_KEY, ROOT_KEY, SEND_KEY, startRelay } from '../support/relay.ts';
 
 /** A token put together by hand, with a fault perhaps. */
 function handMade(fields: { sr?: string; se?: string; key?: string; skn?: string } = {}): string {
@@ -15,26 +21,6 @@ function handMade(fields: { sr?: string; se?: string; key?: string; skn?: string
   } = fields;
   const signature = createHmac('sha256', key).update(`${sr}\n${se}`).digest('base64');
   return `SharedAccessSignature sr=${sr}&sig=${encodeURIComponent(signature)}&se=${se}&skn=${skn}`;
-}
-
-/** Reason phrase without its tracking text. */
-function textOf({ phrase }: HttpAnswer): string {
-  return phrase.replace(/\.? ?TrackingId:.*$/, '');
-}
-
-/** `GetRuntimeInformationAsync` of .NET. */
-async function readInformation(
-  relay: TestRelay,
-  path = 'hyco',
-  token?: string,
-): Promise<HttpAnswer> {
-  return send(relay, `/${path}?api-version=2016-07`, {
-    token: null,
-    headers: {
-      'X-PROCESS-AT': 'ServiceBus',
-      ...(token === undefined ? {} : { Authorization: token }),
-    },
-  });
 }
 
 describe('where a token may stand', () => {

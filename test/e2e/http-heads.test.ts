@@ -2,23 +2,8 @@
 import { describe, expect, test } from 'vitest';
 import { listen, responseText } from '../support/http-listener.ts';
 import { DATA_PLANES } from '../support/http-planes.ts';
-import { rawExchange, send } from '../support/http-sender.ts';
-import { startRelay, type TestRelay } from '../support/relay.ts';
-
-/** A request in raw bytes, with a token and a Host that fit. */
-function rawRequest(
-  relay: TestRelay,
-  requestLine: string,
-  headers: readonly string[] = [],
-): string {
-  const lines = [
-    requestLine,
-    'Host: 127.0.0.1',
-    `ServiceBusAuthorization: ${relay.token()}`,
-    ...headers,
-  ];
-  return `${lines.join('\r\n')}\r\n\r\n`;
-}
+import { rawExchange, rawRequest, send } from '../support/http-sender.ts';
+import { startRelay } from '../support/relay.ts';
 
 const METHODS =
   'GET POST PUT PATCH DELETE OPTIONS TRACE PROPFIND REPORT SEARCH PURGE M-SEARCH QUERY'.split(' ');

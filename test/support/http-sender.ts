@@ -130,3 +130,38 @@ export function pattern(length: number, seed = 1): Buffer {
   }
   return bytes;
 }
+
+/** Reason phrase without its tracking text. */
+export function textOf({ phrase }: HttpAnswer): string {
+  return phrase.replace(/\.? ?TrackingId:.*$/, '');
+}
+
+/** `GetRuntimeInformationAsync` of .NET. */
+export async function readInformation(
+  relay: TestRelay,
+  path = 'hyco',
+  token?: string,
+): Promise<HttpAnswer> {
+  return send(relay, `/${path}?api-version=2016-07`, {
+    token: null,
+    headers: {
+      'X-PROCESS-AT': 'ServiceBus',
+      ...(token === undefined ? {} : { Authorization: token }),
+    },
+  });
+}
+
+/** A request in raw bytes, with a token and a Host that fit. */
+export function rawRequest(
+  relay: TestRelay,
+  requestLine: string,
+  headers: readonly string[] = [],
+): string {
+  const lines = [
+    requestLine,
+    'Host: 127.0.0.1',
+    `ServiceBusAuthorization: ${relay.token()}`,
+    ...headers,
+  ];
+  return `${lines.join('\r\n')}\r\n\r\n`;
+}
