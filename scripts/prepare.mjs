@@ -24,6 +24,7 @@ const TEST_PROGRAMS = {
   'redis-server': 'redis-server',
   openssl: 'openssl',
   curl: 'curl',
+  chromium: 'chromium',
 };
 /** Debian's daemons live there, and the PATH of people who are not root leaves it out. */
 const SEARCH_PATH = `${process.env.PATH ?? ''}:/usr/local/sbin:/usr/sbin:/sbin`;

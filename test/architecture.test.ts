@@ -15,7 +15,7 @@ const MAY_IMPORT: Record<string, string> = {
   store: 'base protocol redis libsql valibot node:crypto node:fs node:path',
   management: 'base protocol relay store',
   transports:
-    'base protocol auth relay management uWebSockets.js ipaddr.js node:module ' +
+    'base protocol auth relay management api uWebSockets.js ipaddr.js node:module ' +
     'node:net node:tls node:crypto node:fs node:os node:path node:url',
   config: 'base protocol valibot yaml ipaddr.js node:fs node:path',
   observability: 'base pino pino-pretty prom-client',
@@ -24,19 +24,28 @@ const MAY_IMPORT: Record<string, string> = {
     'node:crypto node:stream node:stream/promises node:net node:tls node:events node:url',
   crypto: 'node:crypto',
   jobs: 'base valibot',
-  dispatch: 'base protocol auth store jobs crypto node:crypto valibot',
+  dispatch: 'base protocol auth store jobs crypto node:crypto valibot croner',
+  api:
+    'base protocol auth store jobs crypto dispatch valibot @valibot/to-json-schema ' +
+    'node:crypto node:zlib node:util',
+  machine:
+    'base protocol client crypto jobs valibot node:crypto node:fs node:fs/promises node:path node:os ' +
+    'node:child_process node:net node:http node:https node:zlib node:events node:stream node:url ' +
+    'node:stream/promises node:timers/promises node:util',
+  portal: 'base jobs crypto preact preact/hooks @preact/signals vite valibot',
   workers:
     'base cluster store config management observability transports version.ts ' +
     'node:child_process node:net',
   cli:
-    'base protocol auth config client workers server.ts server-parent.ts server-worker.ts ' +
+    'base protocol auth config client workers jobs crypto machine server.ts server-parent.ts ' +
+    'server-worker.ts ' +
     'commander node:http node:https node:fs node:net node:dns/promises node:stream node:tls ' +
     'node:process ' +
     'node:stream/promises node:crypto node:path node:url node:os node:buffer',
 };
 
 const sourceFiles = readdirSync(SRC, { recursive: true, encoding: 'utf8' }).filter(path =>
-  path.endsWith('.ts'),
+  /\.tsx?$/.test(path),
 );
 
 function importsOf(file: string): string[] {
