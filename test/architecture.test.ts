@@ -32,13 +32,14 @@ const MAY_IMPORT: Record<string, string> = {
     'base protocol client crypto jobs valibot node:crypto node:fs node:fs/promises node:path node:os ' +
     'node:child_process node:net node:http node:https node:zlib node:events node:stream node:url ' +
     'node:stream/promises node:timers/promises node:util',
+  'dispatch-client': 'base protocol client crypto valibot node:http node:crypto',
   portal: 'base jobs crypto preact preact/hooks @preact/signals vite valibot',
   workers:
     'base cluster store config management observability transports version.ts ' +
     'node:child_process node:net',
   cli:
-    'base protocol auth config client workers jobs crypto machine server.ts server-parent.ts ' +
-    'server-worker.ts ' +
+    'base protocol auth config client dispatch-client workers jobs crypto machine server.ts ' +
+    'server-parent.ts server-worker.ts ' +
     'commander node:http node:https node:fs node:net node:dns/promises node:stream node:tls ' +
     'node:process ' +
     'node:stream/promises node:crypto node:path node:url node:os node:buffer',
