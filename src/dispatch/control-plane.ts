@@ -3,6 +3,7 @@ import type { Logger } from '../base/logger.ts';
 import type { DispatchStore } from '../store/dispatch-store.ts';
 import { ActivationCodes } from './activation-codes.ts';
 import { ApiTokens } from './api-tokens.ts';
+import { ConnectionTests } from './connection-tests.ts';
 import { Connections } from './connections.ts';
 import { DispatchKeys } from './dispatch-key.ts';
 import { Dispatcher } from './dispatcher.ts';
@@ -50,6 +51,7 @@ export interface EnvironmentServices {
   readonly groups: Groups;
   readonly membership: GroupMembership;
   readonly connections: Connections;
+  readonly connectionTests: ConnectionTests;
 }
 
 /** Job dispatch put together: what REST routes and the composition root take their parts from. */
@@ -97,9 +99,10 @@ export class ControlPlane {
     const codes = new ActivationCodes(repository, clock);
     const minAgentVersion = async (): Promise<string | undefined> =>
       (await this.environments.find(environment))?.value.minAgentVersion;
+    const runs = new Runs(repository, clock, name => this.tokens.find(name));
     return {
       repository,
-      runs: new Runs(repository, clock, name => this.tokens.find(name)),
+      runs,
       control: new RunControl(repository, changes, clock, run =>
         this.dispatcher.pushCancel(environment, run),
       ),
@@ -118,6 +121,7 @@ export class ControlPlane {
       groups: new Groups(repository, changes, clock),
       membership: new GroupMembership(repository, clock),
       connections: new Connections(repository, changes, clock),
+      connectionTests: new ConnectionTests(repository, runs),
     };
   }
 }

@@ -220,6 +220,7 @@ function offerOf(run: Run, connection: Connection, input: RunInput, reuseSession
       outputBytes: OUTPUT_BYTES_MAX,
     },
     options: { reuseSession },
+    ...(run.traceparent === undefined ? {} : { trace: { traceparent: run.traceparent } }),
   };
 }
 

@@ -2,10 +2,18 @@ import type { Clock } from '../base/clock.ts';
 import type { JobErrorCode } from '../jobs/error-codes.ts';
 import { inOrder, slotsOf, whyNot, type Candidate, type Ineligible } from './choose-machine.ts';
 import { Problem } from './problem.ts';
-import { CONNECTION, GROUP, MACHINE, PRESENCE, type Group, type Target } from './records.ts';
+import {
+  CONNECTION,
+  GROUP,
+  MACHINE,
+  PRESENCE,
+  type Connection,
+  type Group,
+  type Target,
+} from './records.ts';
 import type { Repository, Versioned } from './repository.ts';
 import type { RunChanges } from './run-changes.ts';
-import { IDLE_INDEX, membersIndex, slotsIndex } from './run-indexes.ts';
+import { IDLE_INDEX, membersIndex, probingIndex, slotsIndex } from './run-indexes.ts';
 import type { Run } from './run-record.ts';
 import type { RunFault } from './run-state.ts';
 
@@ -51,11 +59,12 @@ export class Placement {
 
   async place(run: Versioned<Run>): Promise<Placed> {
     const assessed = await this.assess(run.value);
-    const fault = await this.#whyImpossible(run.value, assessed);
-    if (fault !== undefined) {
+    const connection = await this.#repository.get(CONNECTION, run.value.connectionId);
+    const fault = whyImpossible(run.value, connection?.value, assessed);
+    if (fault !== undefined || connection === undefined) {
       await this.#changes.advanceIfUnchanged(
         run,
-        { type: 'impossible', fault },
+        { type: 'impossible', fault: fault ?? { code: 'ConnectionDeleted' } },
         { entry: () => ({ type: 'completedWithError', ...fault }) },
       );
       return { type: 'moved' };
@@ -67,23 +76,24 @@ export class Placement {
       this.#random,
     );
     for (const candidate of ordered) {
-      const claimed = await this.#claim(run, candidate);
+      const claimed = await this.#claim(run, connection, candidate);
       if (claimed !== 'taken') return claimed;
     }
     const times = all.flatMap(({ lack }) => (lack?.untilMs === undefined ? [] : [lack.untilMs]));
     return {
       type: 'nobody',
       againAtMs: times.length === 0 ? undefined : Math.min(...times),
-      machines: all.map(({ candidate }) => candidate.machine.id),
+      machines: await this.#unblockers(run.value, all),
     };
   }
 
-  /** Every machine of the run's target and what it lacks; undefined: the target is gone. */
+  /** Every machine of the run's target that it may go to, and what it lacks; undefined: the target is gone. */
   async assess(run: Run): Promise<readonly Assessed[] | undefined> {
     const { kind, id } = run.target;
     const group = kind === 'group' ? await this.#repository.get(GROUP, id) : undefined;
     if (kind === 'group' && group === undefined) return undefined;
-    const ids = kind === 'group' ? await this.#members(id) : [id];
+    const members = kind === 'group' ? await this.#members(id) : [id];
+    const ids = members.filter(member => member === (run.onlyMachineId ?? member));
     const candidates = await this.#candidates(run, ids, group?.value);
     if (kind === 'machine' && candidates.length === 0) return undefined;
     const nowMs = this.#clock.wallMs();
@@ -99,7 +109,11 @@ export class Placement {
     return record?.value.lookAhead ?? 0;
   }
 
-  async #claim(run: Versioned<Run>, candidate: Candidate): Promise<Placed | 'taken'> {
+  async #claim(
+    run: Versioned<Run>,
+    connection: Versioned<Connection>,
+    candidate: Candidate,
+  ): Promise<Placed | 'taken'> {
     const { machine, record } = candidate;
     const { mode } = run.value;
     const taken = new Problem('UIFlowAlreadyRunning');
@@ -109,8 +123,12 @@ export class Placement {
         { type: 'picked', machineId: machine.id },
         {
           with: async draft => {
-            draft.unchanged(MACHINE, record);
+            // Nor may it have been suspended meanwhile, or one wrong password is tried twice.
+            draft.unchanged(MACHINE, record).unchanged(CONNECTION, connection);
             draft.below(slotsIndex(machine.id, mode), slotsOf(candidate, mode), taken);
+            // The first sign-in that is refused suspends the connection; the others are not tried then.
+            const isProbe = run.value.jobKind === 'probe';
+            if (isProbe) draft.below(probingIndex(run.value.connectionId), 1, taken);
             return Promise.resolve();
           },
           entry: ({ attempt }) => ({ type: 'machineSelected', machineId: machine.id, attempt }),
@@ -124,21 +142,11 @@ export class Placement {
     }
   }
 
-  async #whyImpossible(
-    run: Run,
-    assessed: readonly Assessed[] | undefined,
-  ): Promise<RunFault | undefined> {
-    const connection = await this.#repository.get(CONNECTION, run.connectionId);
-    if (connection === undefined) return { code: 'ConnectionDeleted' };
-    if (connection.value.suspended !== undefined) {
-      return { code: 'SessionCreationInvalidCredentials', message: 'an earlier run was refused' };
-    }
-    if (assessed === undefined) {
-      return { code: run.target.kind === 'group' ? 'MachineGroupNotFound' : 'MachineNotFound' };
-    }
-    const isOffline = assessed.every(({ lack }) => lack?.code === 'NoListenerConnected');
-    if (run.whenOffline === 'fail' && isOffline) return { code: 'NoListenerConnected' };
-    return undefined;
+  /** Whose change may let it be placed: tests of a connection also wait for one another. */
+  async #unblockers(run: Run, assessed: readonly Assessed[]): Promise<readonly string[]> {
+    const isProbe = run.jobKind === 'probe' && run.target.kind === 'group';
+    if (isProbe) return this.#members(run.target.id);
+    return assessed.map(({ candidate }) => candidate.machine.id);
   }
 
   async #candidates(
@@ -179,6 +187,26 @@ export class Placement {
     const entries = await this.#repository.range(membersIndex(groupId), { limit: 500 });
     return entries.map(({ member }) => member);
   }
+}
+
+/** Why nothing can ever come of it; undefined: it may wait. */
+function whyImpossible(
+  run: Run,
+  connection: Connection | undefined,
+  assessed: readonly Assessed[] | undefined,
+): RunFault | undefined {
+  if (connection === undefined) return { code: 'ConnectionDeleted' };
+  if (connection.suspended !== undefined) {
+    return { code: 'SessionCreationInvalidCredentials', message: 'an earlier run was refused' };
+  }
+  if (assessed === undefined) {
+    return { code: run.target.kind === 'group' ? 'MachineGroupNotFound' : 'MachineNotFound' };
+  }
+  // The member that it was for has left.
+  if (run.onlyMachineId !== undefined && assessed.length === 0) return { code: 'MachineNotFound' };
+  const isOffline = assessed.every(({ lack }) => lack?.code === 'NoListenerConnected');
+  if (run.whenOffline === 'fail' && isOffline) return { code: 'NoListenerConnected' };
+  return undefined;
 }
 
 /** The code that stands for all: what a machine said last, or what the first one lacks. */

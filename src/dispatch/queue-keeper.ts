@@ -1,5 +1,6 @@
+import { MACHINES_PER_GROUP_MAX } from '../jobs/limits.ts';
 import type { Target } from './records.ts';
-import { Draft, type Repository } from './repository.ts';
+import { Draft, type Repository, type Versioned } from './repository.ts';
 import type { Placement } from './placement.ts';
 import { queueIndex, QUEUES_INDEX } from './run-indexes.ts';
 import { RUN, type Run } from './run-record.ts';
@@ -19,6 +20,9 @@ export type Served =
 /** Runs of one queue that are looked at behind a head that cannot be placed, whatever its target allows. */
 const LOOK_AHEAD_MAX = 50;
 
+/** As many as a group has members. */
+const PROBES_PASSED_MAX = MACHINES_PER_GROUP_MAX;
+
 /** Goes through one queue from its head for as long as somebody can be placed. */
 export class QueueKeeper {
   readonly #repository: Repository;
@@ -33,8 +37,8 @@ export class QueueKeeper {
   async serve(target: Target, onClaimed: (run: Run) => void): Promise<Served> {
     const index = queueIndex(target);
     const lookAhead = Math.min(await this.#placement.lookAheadOf(target), LOOK_AHEAD_MAX);
-    for (let claimed = 0; ;) {
-      const entries = await this.#repository.range(index, { limit: 1 + lookAhead });
+    for (let claimed = 0, passed = 0; ;) {
+      const entries = await this.#repository.range(index, { limit: 1 + lookAhead + passed });
       if (entries.length === 0) {
         await this.#forgetQueue(target);
         return { type: 'empty', claimed };
@@ -55,7 +59,16 @@ export class QueueKeeper {
         if (placed.againAtMs !== undefined) times.push(placed.againAtMs);
         for (const machine of placed.machines) machines.add(machine);
       }
-      if (!isBlocked) continue;
+      if (!isBlocked) {
+        passed = 0;
+        continue;
+      }
+      // Nobody waits behind a test of a connection: it wants one certain machine, or its turn.
+      const probes = Math.min(runs.filter(isProbe).length, PROBES_PASSED_MAX);
+      if (probes > passed && entries.length === 1 + lookAhead + passed) {
+        passed = probes;
+        continue;
+      }
       const againAtMs = times.length === 0 ? undefined : Math.min(...times);
       return { type: 'blocked', claimed, againAtMs, machines: [...machines] };
     }
@@ -72,4 +85,8 @@ export class QueueKeeper {
       return { draft, answer: undefined };
     });
   }
+}
+
+function isProbe({ value }: Versioned<Run>): boolean {
+  return value.jobKind === 'probe';
 }

@@ -52,6 +52,11 @@ export function childrenIndex(parentRunId: string): string {
   return `children:${parentRunId}`;
 }
 
+/** Tests of a connection that a machine has now: one at a time, or a wrong password is tried everywhere at once. */
+export function probingIndex(connectionId: string): string {
+  return `probing:${connectionId}`;
+}
+
 /** The indexes that a run is in, and its score there. */
 export function indexesOf(run: Run): ReadonlyMap<string, number> {
   const { state, queuedAtMs, target, machineId, parentRunId } = run;
@@ -70,6 +75,7 @@ export function indexesOf(run: Run): ReadonlyMap<string, number> {
   }
   if (holdsSlot(state) && machineId !== undefined) {
     indexes.set(slotsIndex(machineId, run.mode), run.assignedAtMs ?? 0);
+    if (run.jobKind === 'probe') indexes.set(probingIndex(run.connectionId), 0);
     const graceMs = state === 'Assigned' ? 0 : LOST_GRACE_MS;
     indexes.set(LEASES_INDEX, (run.leaseUntilMs ?? 0) + graceMs);
     const endsAtMs = (run.startedAtMs ?? 0) + run.runSeconds * 1_000;

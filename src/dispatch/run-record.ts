@@ -86,9 +86,13 @@ export const runSchema = v.object({
   queueUntilMs: momentSchema,
   runSeconds: countSchema,
   whenOffline: v.picklist(['queue', 'fail']),
+  /** Of its group, this member and no other: a test of the connection there. */
+  onlyMachineId: v.optional(idSchema),
   trigger: v.string(),
   callbackUrl: v.optional(v.string()),
   correlationId: v.optional(v.string()),
+  /** W3C Trace Context of the request, handed on to the machine. */
+  traceparent: v.optional(v.string()),
   parentRunId: v.optional(idSchema),
   inputBytes: countSchema,
   answers: v.record(idSchema, answerSchema),

@@ -78,11 +78,11 @@ export function queueSecondsOf(request: RunRequest, isSignedIn: boolean): number
  */
 function isCallbackAllowed(text: string): boolean {
   if (!URL.canParse(text)) return false;
-  const { protocol, hostname, username, password, hash } = new URL(text);
+  const { protocol, hostname, port, username, password, hash } = new URL(text);
   // WHATWG hosts that end in a number are IPv4 literals, in whatever spelling they came.
   const isName = /^(?=.*\.)[a-z0-9.-]+\.[a-z][a-z0-9-]*$/.test(hostname);
   const isLocal = /(?:^|\.)(?:localhost|local|internal|localdomain)$/.test(hostname);
-  return protocol === 'https:' && isName && !isLocal && username + password + hash === '';
+  return protocol === 'https:' && isName && !isLocal && port + username + password + hash === '';
 }
 
 function fitsInput(value: unknown): boolean {

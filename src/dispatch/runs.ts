@@ -42,8 +42,14 @@ export interface Submission {
   readonly body: unknown;
   /** `Idempotency-Key`. */
   readonly key?: string | undefined;
-  /** `api`, `portal`, `schedule`, `webhook`; shown. */
+  /** `api`, `portal`, `schedule`, `webhook`, `test`; shown. */
   readonly trigger: string;
+  /** Of the target's group this member alone. */
+  readonly onlyMachineId?: string | undefined;
+  /** The header of this name (W3C Trace Context). One that is malformed is left out. */
+  readonly traceparent?: string | undefined;
+  /** Adds to the step that queues the run; may throw what forbids it. */
+  readonly with?: ((draft: Draft, runId: string) => Promise<void>) | undefined;
 }
 
 export interface Submitted {
@@ -74,9 +80,10 @@ export class Runs {
   async submit(
     caller: Caller,
     environment: Environment,
-    { body, key, trigger }: Submission,
+    submission: Submission,
   ): Promise<Submitted> {
     requireIn(caller, 'run');
+    const { body, key } = submission;
     const request = parseRunRequest(body);
     const id = request.id ?? newId();
     return this.#repository.change<Submitted>(async () => {
@@ -89,7 +96,7 @@ export class Runs {
       }
       const connection = await this.#usableConnection(caller, environment, request);
       await this.#checkParent(caller, request);
-      const value = newRun({ ...request, id }, connection.value, { caller, trigger, nowMs });
+      const value = newRun({ ...request, id }, connection.value, { caller, submission, nowMs });
       const input: RunInput = {
         job: request.job,
         inputs: request.inputs,
@@ -105,6 +112,7 @@ export class Runs {
       await countRun(draft, this.#repository, { connectionId: connection.id, runId: id, nowMs });
       moveInIndexes(draft, undefined, value);
       appendEvent(draft, id, { atMs: nowMs, type: 'queued', by: caller.name });
+      await submission.with?.(draft, id);
       return { draft, answer: { run: { id, version: 1, value }, isRepeated: false } };
     });
   }
@@ -206,9 +214,10 @@ export class Runs {
 function newRun(
   request: RunRequest & { readonly id: string },
   connection: Connection,
-  by: { readonly caller: Caller; readonly trigger: string; readonly nowMs: number },
+  by: { readonly caller: Caller; readonly submission: Submission; readonly nowMs: number },
 ): Run {
   const { job, inputs, sealedInputs } = request;
+  const { trigger, onlyMachineId, traceparent } = by.submission;
   const queueSeconds = queueSecondsOf(request, connection.kind === 'none');
   return {
     id: request.id,
@@ -231,13 +240,21 @@ function newRun(
     queueUntilMs: by.nowMs + queueSeconds * 1_000,
     runSeconds: request.timeoutSeconds,
     whenOffline: request.whenOffline,
-    trigger: by.trigger,
+    onlyMachineId,
+    trigger,
     callbackUrl: request.callbackUrl,
     correlationId: request.correlationId,
+    traceparent: isTraceparent(traceparent) ? traceparent : undefined,
     parentRunId: request.parentRunId,
     inputBytes: Buffer.byteLength(JSON.stringify([inputs, sealedInputs])),
     answers: {},
   };
+}
+
+/** Version, trace id, parent id, flags; ids of zeros alone are none. */
+function isTraceparent(text: string | undefined): boolean {
+  const form = /^(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}$/;
+  return text !== undefined && form.test(text);
 }
 
 function indexFor({ state, connectionId, machineId, groupId }: RunQuery): string {

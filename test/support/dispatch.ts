@@ -65,6 +65,17 @@ export function dispatchBench(store: DispatchStore = openMemoryDispatchStore()) 
       }),
     addGroup: (id: string, change: Partial<Group> = {}) =>
       put(draft => draft.create(GROUP, id, groupRecord(id, change)).add('groups', id, 0)),
+    /** The group's key is that of this id; who has proved it says so in its record. */
+    haveGroupKey: (groupId: string, kid: string) =>
+      repository.change(async () => {
+        const group = await repository.get(GROUP, groupId);
+        if (group === undefined) throw new Error(`there is no group ${groupId}`);
+        const draft = new Draft().replace(GROUP, group, {
+          ...group.value,
+          key: groupKeyOf(groupId, kid),
+        });
+        return { draft, answer: undefined };
+      }),
     addConnection: (id: string, target: Target, change: Partial<Connection> = {}) =>
       put(draft => draft.create(CONNECTION, id, connectionRecord(id, target, change))),
     /** Says what the machine would say of itself in its `hello`. */
@@ -147,6 +158,26 @@ export function groupRecord(id: string, change: Partial<Group> = {}): Group {
     isInMaintenance: false,
     lookAhead: 0,
     ...change,
+  };
+}
+
+/** A group's key whose package nobody opens. */
+export function groupKeyOf(groupId: string, kid: string): NonNullable<Group['key']> {
+  return {
+    publicKey: { kid, suite: 'p256', point: '' },
+    package: {
+      v: 1,
+      groupId,
+      kid: 'k'.repeat(43),
+      generation: 1,
+      suite: 'p256',
+      kdf: { name: 'scrypt', N: 2 ** 17, r: 8, p: 1, salt: 's'.repeat(22) },
+      nonce: 'n'.repeat(16),
+      wrapped: 'w'.repeat(64),
+    },
+    createdAtMs: DISPATCH_START_MS,
+    passwordChangedAtMs: DISPATCH_START_MS,
+    passwordChangedBy: 'user:ann',
   };
 }
 
