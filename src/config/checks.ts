@@ -1,4 +1,5 @@
 import { quote } from '../base/show.ts';
+import { sameName } from '../protocol/resource-rules.ts';
 import type { Config, OptionName } from './options.ts';
 import { isLoopback } from './parsers.ts';
 
@@ -30,7 +31,7 @@ export function checkTogether(
         `(hybridConnectionsMax), got ${total}`,
     );
   }
-  faults.push(...meshFaults(config, faulty));
+  faults.push(...meshFaults(config, faulty), ...dispatchFaults(config, purpose, faulty));
   if (purpose === 'serve' && config.autoCreate) {
     faults.push('autoCreate must be false here: only `halfway dev` creates by itself');
   }
@@ -65,6 +66,37 @@ function meshFaults(config: Config, faulty: ReadonlySet<OptionName>): string[] {
   }
   if (meshSecret !== undefined && meshSecret.length < MESH_SECRET_CHARS_MIN) {
     faults.push(`meshSecret must have at least ${MESH_SECRET_CHARS_MIN} characters`);
+  }
+  return faults;
+}
+
+function dispatchFaults(
+  config: Config,
+  purpose: 'serve' | 'dev',
+  faulty: ReadonlySet<OptionName>,
+): string[] {
+  const { dispatch, dispatchNamespace, namespaces, redis, data, workers } = config;
+  if (!dispatch) return [];
+  const faults: string[] = [];
+  if (redis === undefined && workers !== 1 && !faulty.has('workers') && !faulty.has('redis')) {
+    faults.push(
+      'workers must be 1 with dispatch, because its records are kept by one process: leave workers away, ' +
+        'keep the records in Redis (redis), or switch dispatch off (--no-dispatch)',
+    );
+  }
+  const isKept = redis !== undefined || data !== undefined || faulty.has('data');
+  if (purpose === 'serve' && !isKept && !faulty.has('redis')) {
+    faults.push(
+      'data must be given, because dispatch promises that what it has accepted is not lost: ' +
+        'give a folder (--data DIR), or keep the records in Redis (redis)',
+    );
+  }
+  const isThere =
+    dispatchNamespace === undefined ||
+    namespaces.length === 0 ||
+    namespaces.some(({ name }) => sameName(name, dispatchNamespace));
+  if (!isThere) {
+    faults.push(`dispatchNamespace must be one of the namespaces, got ${quote(dispatchNamespace)}`);
   }
   return faults;
 }

@@ -6,11 +6,8 @@ import { readRules } from './authorization-rules.ts';
 import type { DocumentPath } from './document.ts';
 import { fieldsAt, listAt, nameAt, optionalListAt, reportTwice } from './fields.ts';
 import type { Reading } from './fields.ts';
-import { isHostName } from './parsers.ts';
+import { isHostName, NAMESPACE_NAME_FORM, namespaceName } from './parsers.ts';
 
-// Names and limits are Azure's (azure-relay-protocol 6.1, 6.2) but for the shortest name of a namespace: Azure asks
-// for six characters because its names are unique in the world, ours are not.
-const NAMESPACE_NAME = /^[A-Za-z]([A-Za-z0-9-]{0,48}[A-Za-z0-9])?$/;
 const NAMESPACE_KEYS = ['name', 'hosts', 'authorizationRules', 'hybridConnections'];
 const HYBRID_CONNECTION_KEYS = [
   'name',
@@ -49,8 +46,8 @@ function readNamespace(value: unknown, path: DocumentPath, reading: Reading): Na
   const fields = fieldsAt(value, path, NAMESPACE_KEYS, reading);
   if (fields === undefined) return NO_NAMESPACE;
   const name = nameAt(fields, path, reading, {
-    isValid: text => NAMESPACE_NAME.test(text),
-    rule: '1 to 50 letters, digits or hyphens, beginning with a letter, not ending with a hyphen',
+    isValid: text => 'value' in namespaceName(text),
+    rule: NAMESPACE_NAME_FORM,
   });
   const hosts = optionalListAt(fields, 'hosts', path, reading).map((host, index) => {
     if (typeof host === 'string' && isHostName(host)) return host.toLowerCase();

@@ -4,7 +4,9 @@ import {
   DELAY_MS_MAX,
   filePath,
   hostToBind,
+  longSecretText,
   meshAddress,
+  namespaceName,
   nodeName,
   oneOf,
   origin,
@@ -37,6 +39,7 @@ export type OptionGroup =
   | 'Time'
   | 'Limits'
   | 'Behaviour'
+  | 'Job dispatch'
   | 'Logs';
 
 /** uWebSockets.js takes idle times of 8 to 960 seconds. */
@@ -411,6 +414,27 @@ export const OPTIONS = {
     devOnly: true,
     help: 'Hybrid connections come into being when a listener opens them.',
   },
+  dispatch: {
+    default: false,
+    parse: yesOrNo,
+    group: 'Job dispatch',
+    help: 'Serves job dispatch under /$api/: machines, connections, runs. Keeps its records in data, or in Redis.',
+  },
+  dispatchNamespace: {
+    placeholder: 'NAME',
+    default: undefined,
+    parse: namespaceName,
+    group: 'Job dispatch',
+    help: 'Namespace in which machines get their hybrid connections; without it the first.',
+  },
+  apiToken: {
+    placeholder: 'FILE',
+    default: undefined,
+    parse: longSecretText,
+    group: 'Job dispatch',
+    secret: true,
+    help: 'API token of the first administrator, at least 32 characters; without it only tokens made before are taken.',
+  },
   logLevel: {
     placeholder: 'LEVEL',
     default: 'info',
@@ -452,6 +476,7 @@ export type Config = OptionValues & {
 export const DEV_DEFAULTS = {
   host: '127.0.0.1',
   autoCreate: true,
+  dispatch: true,
   drainDelayMs: 0,
   drainTimeoutMs: 1_000,
 } as const satisfies Partial<Record<OptionName, unknown>>;

@@ -52,6 +52,28 @@ export function secretText(text: string): Parsed<string> {
   return { fault: 'must be 16 to 1024 printable ASCII characters without spaces' };
 }
 
+/** A secret that nobody can try out: what it opens is reached by strangers, too. */
+export function longSecretText(text: string): Parsed<string> {
+  const parsed = secretText(text);
+  if ('value' in parsed && text.length >= LONG_SECRET_CHARS_MIN) return parsed;
+  return {
+    fault: `must be ${LONG_SECRET_CHARS_MIN} to 1024 printable ASCII characters without spaces`,
+  };
+}
+
+const LONG_SECRET_CHARS_MIN = 32;
+
+// Names and limits are Azure's (azure-relay-protocol 6.1) but for the shortest name of a namespace: Azure asks for six
+// characters because its names are unique in the world, ours are not.
+const NAMESPACE_NAME = /^[A-Za-z]([A-Za-z0-9-]{0,48}[A-Za-z0-9])?$/;
+export const NAMESPACE_NAME_FORM =
+  '1 to 50 letters, digits or hyphens, beginning with a letter, not ending with a hyphen';
+
+export function namespaceName(text: string): Parsed<string> {
+  if (NAMESPACE_NAME.test(text)) return { value: text };
+  return { fault: `must be ${NAMESPACE_NAME_FORM}, got ${quote(text)}` };
+}
+
 /** An address to listen on, or a name that resolves to one. */
 export function hostToBind(text: string): Parsed<string> {
   const bare = text.replace(/^\[(.*)\]$/, '$1');

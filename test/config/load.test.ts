@@ -113,7 +113,12 @@ describe('loadConfig() takes each value', () => {
 
   test('with what halfway dev sets differently', () => {
     const dev = { purpose: 'dev', flags: {} } as const;
-    expect(loaded(dev)).toMatchObject({ host: '127.0.0.1', autoCreate: true, namespaces: [] });
+    expect(loaded(dev)).toMatchObject({
+      host: '127.0.0.1',
+      autoCreate: true,
+      dispatch: true,
+      namespaces: [],
+    });
     expect(loaded({ ...dev, env: { HALFWAY_AUTO_CREATE: 'false' } }).autoCreate).toBe(false);
   });
 
@@ -270,5 +275,54 @@ describe('loadConfig() warns', () => {
     expect(loaded({ env }).port).toBe(8080);
     expect(warningsOf(env).every(warning => warning.includes('enableServiceLinks'))).toBe(true);
     expect(warningsOf(env)).toHaveLength(2);
+  });
+});
+
+describe('loadConfig() of job dispatch', () => {
+  const flags = { config: 'relay.yaml', dispatch: true } as const;
+
+  test('is off for serve unless it is asked for, and on for dev', () => {
+    expect(loaded({}).dispatch).toBe(false);
+    expect(loaded({ flags: { ...flags, data: 'records' } }).dispatch).toBe(true);
+    expect(loaded({ purpose: 'dev', flags: {}, env: { HALFWAY_DISPATCH: 'false' } }).dispatch).toBe(
+      false,
+    );
+  });
+
+  test('asks serve for a place where records outlive the process', () => {
+    expect(faultsOf({ flags }).join()).toMatch(/^data must be given.*--data DIR.*redis/);
+    expect(faultsOf({ purpose: 'dev', flags: {} })).toEqual([]);
+    const env = { HALFWAY_MESH_SECRET: 's'.repeat(32) };
+    expect(faultsOf({ flags: { ...flags, redis: 'redis://one' }, env })).toEqual([]);
+  });
+
+  test.each(['2', 'auto'])('refuses workers %s unless Redis has the records', workers => {
+    const withData = { ...flags, data: 'records', workers };
+    expect(faultsOf({ flags: withData }).join()).toMatch(/^workers must be 1 with dispatch/);
+    expect(faultsOf({ flags: { ...withData, dispatch: false } })).toEqual([]);
+    const env = { HALFWAY_MESH_SECRET: 's'.repeat(32) };
+    expect(faultsOf({ flags: { ...withData, redis: 'redis://one' }, env })).toEqual([]);
+  });
+
+  test('knows the namespace that machines live in, in whatever case', () => {
+    const withData = { ...flags, data: 'records' };
+    expect(faultsOf({ flags: { ...withData, dispatchNamespace: 'Production' } })).toEqual([]);
+    expect(faultsOf({ flags: { ...withData, dispatchNamespace: 'other' } })).toEqual([
+      'dispatchNamespace must be one of the namespaces, got "other"',
+    ]);
+    expect(faultsOf({ flags: { ...withData, dispatchNamespace: '1' } }).join()).toMatch(
+      /^--dispatch-namespace must be 1 to 50 letters/,
+    );
+  });
+
+  test('takes an API token of at least 32 characters from a variable or a file, and shows it nowhere', () => {
+    const token = 'hwt_0123456789abcdefghijklmnopqr';
+    expect(loaded({ env: { HALFWAY_API_TOKEN: token } }).apiToken).toBe(token);
+    const files = { 'api.token': `${token}\n` };
+    expect(loaded({ files, env: { HALFWAY_API_TOKEN_FILE: 'api.token' } }).apiToken).toBe(token);
+    const short = faultsOf({ env: { HALFWAY_API_TOKEN: token.slice(1) } });
+    expect(short).toEqual([
+      'HALFWAY_API_TOKEN must be 32 to 1024 printable ASCII characters without spaces',
+    ]);
   });
 });

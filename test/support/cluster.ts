@@ -79,6 +79,7 @@ function clusterConfig(nodeId: string, cluster: ClusterOptions, options: RelayOp
     port: 0,
     adminPort: 0,
     autoCreate: false,
+    dispatch: false,
     nodeId,
     redis: cluster.redisUrl,
     redisPrefix: cluster.redisPrefix ?? 'halfway',

@@ -5,7 +5,7 @@ import type { Config } from '../../src/config/options.ts';
 export function configOf(flags: Readonly<Record<string, string>>): Config {
   const loaded = loadConfig({
     purpose: 'dev',
-    flags: { nodeId: 'box', ...flags },
+    flags: { nodeId: 'box', dispatch: 'false', ...flags },
     env: { HALFWAY_MESH_SECRET: 's'.repeat(32) },
     readFile: path => {
       throw new Error(`Unexpected read of ${path}`);

@@ -111,12 +111,15 @@ export function relayAt(
 }
 
 function baseConfig(options: RelayOptions): Config {
-  const { adminToken, ...others } = options;
-  const flags = { port: 0, adminPort: 0, autoCreate: false, ...others };
+  const { adminToken, apiToken, ...others } = options;
+  const flags = { port: 0, adminPort: 0, autoCreate: false, dispatch: false, ...others };
   const loaded = loadConfig({
     purpose: 'dev',
     flags: Object.fromEntries(Object.entries(flags).map(([name, value]) => [name, String(value)])),
-    env: adminToken === undefined ? {} : { HALFWAY_ADMIN_TOKEN: String(adminToken) },
+    env: {
+      ...(adminToken === undefined ? {} : { HALFWAY_ADMIN_TOKEN: String(adminToken) }),
+      ...(apiToken === undefined ? {} : { HALFWAY_API_TOKEN: String(apiToken) }),
+    },
     readFile: path => {
       throw new Error(`Unexpected read of ${path}`);
     },
