@@ -24,6 +24,8 @@ export interface ManagementParts {
 export interface OpenManagement {
   /** The API, once it is known on which port clients reach the relay. */
   api(publicPort: number): ManagementApi;
+  /** What is made at run time, for others that make it. */
+  readonly configuration: RunTimeConfiguration;
   /** Why changes of other nodes are not seen; empty while all is well. */
   degradedReasons(): readonly string[];
   close(): void;
@@ -42,6 +44,7 @@ export async function openManagement(
     await configuration.start();
     let api: ManagementApi | undefined;
     return {
+      configuration,
       api: publicPort =>
         (api ??= new ManagementApi({
           configuration,

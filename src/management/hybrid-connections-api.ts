@@ -3,7 +3,8 @@ import { ENTITY_NAME_FORM } from '../protocol/resource-rules.ts';
 import { show } from '../base/show.ts';
 import type { HybridConnection } from '../relay/hybrid-connection.ts';
 import type { Namespace } from '../relay/namespaces.ts';
-import { recordKey } from '../store/records.ts';
+import { storedMax } from './run-time-configuration.ts';
+import { recordKey, type HybridConnectionSettings } from '../store/records.ts';
 import { apiError, badRequest, type ApiAnswer, type ApiFault } from './api-answers.ts';
 import { readHybridConnectionBody, type HybridConnectionBody } from './api-bodies.ts';
 import { isNotModified, refusedByCondition, type ApiRequest } from './api-request.ts';
@@ -43,22 +44,26 @@ export class HybridConnectionsApi {
     const found = namespace.named(name);
     if (found?.origin === 'config-file') return definedInConfigFile('hybrid connection', name);
 
-    const { configuration } = this.#deps;
+    const { configuration, hybridConnectionsMax, namespaces } = this.#deps;
     const key = recordKey(namespace.name, name);
     let isNew = false;
-    const outcome = await configuration.write<ApiAnswer>(key, this.#storedMax(), current => {
-      const known = current?.hybridConnection;
-      const condition = refusedByCondition(request, known && { etag: known.revision });
-      if (condition !== undefined) return { refused: condition };
-      isNew = known === undefined;
-      return {
-        put: {
-          namespace: namespace.name,
-          hybridConnection: this.#settings(value, known?.name ?? found?.name ?? name, known),
-          rules: current?.rules ?? [],
-        },
-      };
-    });
+    const outcome = await configuration.write<ApiAnswer>(
+      key,
+      storedMax(namespaces, hybridConnectionsMax),
+      current => {
+        const known = current?.hybridConnection;
+        const condition = refusedByCondition(request, known && { etag: known.revision });
+        if (condition !== undefined) return { refused: condition };
+        isNew = known === undefined;
+        return {
+          put: {
+            namespace: namespace.name,
+            hybridConnection: this.#settings(value, known?.name ?? found?.name ?? name, known),
+            rules: current?.rules ?? [],
+          },
+        };
+      },
+    );
     if (outcome === 'full') return this.#full();
     if (outcome === 'contended') return contended();
     if (outcome !== 'written') return outcome.refused;
@@ -68,14 +73,12 @@ export class HybridConnectionsApi {
     return this.#answer(isNew ? 201 : 200, served);
   }
 
-  #settings(
-    body: HybridConnectionBody,
-    name: string,
-    known: { readonly createdAtMs: number } | undefined,
-  ) {
+  #settings(body: HybridConnectionBody, name: string, known: HybridConnectionSettings | undefined) {
     const updatedAtMs = this.#deps.clock.wallMs();
     const createdAtMs = known?.createdAtMs ?? updatedAtMs;
-    return { name, ...body, createdAtMs, updatedAtMs, revision: this.#deps.newRevision() };
+    const { replacesListener } = known ?? {};
+    const revision = this.#deps.newRevision();
+    return { name, ...body, replacesListener, createdAtMs, updatedAtMs, revision };
   }
 
   async #delete(request: ApiRequest, namespace: Namespace, name: string): Promise<ApiAnswer> {
@@ -105,14 +108,6 @@ export class HybridConnectionsApi {
     if (origin !== 'api') return undefined;
     return this.#deps.configuration.recordAt(recordKey(namespace, name))?.hybridConnection
       ?.revision;
-  }
-
-  /** How many the store may hold: those of the config file and the emulator's count, too. */
-  #storedMax(): number {
-    const others = this.#deps.namespaces.all
-      .flatMap(namespace => [...namespace.hybridConnections])
-      .filter(({ origin }) => origin !== 'api');
-    return Math.max(0, this.#deps.hybridConnectionsMax - others.length);
   }
 
   #full(): ApiAnswer {

@@ -246,12 +246,13 @@ export class RunTimeConfiguration {
       }
       return;
     }
-    const { name, requiresClientAuthorization, userMetadata } = hybridConnection;
+    const { name, requiresClientAuthorization, userMetadata, replacesListener } = hybridConnection;
     const { createdAtMs, updatedAtMs } = hybridConnection;
     const isServed = namespace.put({
       name,
       requiresClientAuthorization,
       userMetadata,
+      replacesListener,
       createdAtMs,
       updatedAtMs,
       authorizationRules: rules,
@@ -272,4 +273,12 @@ export class RunTimeConfiguration {
 /** Whether a record was deleted and made again, rather than changed. */
 function isAnother(known: RelayRecord, next: RelayRecord): boolean {
   return known.hybridConnection?.createdAtMs !== next.hybridConnection?.createdAtMs;
+}
+
+/** How many hybrid connections the store may hold: those of the config file and the emulator's count, too. */
+export function storedMax(namespaces: NamespaceTable, hybridConnectionsMax: number): number {
+  const others = namespaces.all
+    .flatMap(namespace => [...namespace.hybridConnections])
+    .filter(({ origin }) => origin !== 'api');
+  return Math.max(0, hybridConnectionsMax - others.length);
 }

@@ -56,7 +56,7 @@ export class Admissions {
         token,
         entityRules: found?.rules ?? [],
         namespaceRules: namespace.rules,
-        hosts: [hostName, ...namespace.hosts],
+        hosts: hostsOf(namespace, hostName),
         segments: request.path.segments,
         right,
         wallMs: this.#clock.wallMs(),
@@ -86,7 +86,7 @@ export class Admissions {
       token,
       entityRules: hybridConnection.rules,
       namespaceRules: namespace.rules,
-      hosts: [hostName, ...namespace.hosts],
+      hosts: hostsOf(namespace, hostName),
       segments: request.path.segments,
       right: 'Listen',
       wallMs: this.#clock.wallMs(),
@@ -100,6 +100,14 @@ export class Admissions {
     if (namespace.size >= this.#hybridConnectionsMax) return undefined;
     return namespace.create(name, this.#clock.wallMs());
   }
+}
+
+/**
+ * What the audience of a token may name: the host that was asked, those of the namespace, or the namespace itself,
+ * for tokens of ours, whose maker does not know by which host they will be used.
+ */
+function hostsOf(namespace: Namespace, requestHost: string): readonly string[] {
+  return [requestHost, ...namespace.hosts, namespace.name.toLowerCase()];
 }
 
 function omitOk(refused: { reason: RefusalReason; detail?: string }): {

@@ -27,6 +27,7 @@ export type DisconnectReason =
   | 'draining'
   | 'rebalanced'
   | 'deleted'
+  | 'replaced'
   | 'message-too-big';
 
 /** What a renewed token is worth: until when, or why it is refused. */

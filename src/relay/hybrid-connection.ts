@@ -2,7 +2,7 @@ import type { RefusalReason } from '../protocol/refusals.ts';
 import type { ListenerFilter } from '../protocol/relayed-headers.ts';
 import type { HybridConnectionDescription, SasRule } from '../protocol/resources.ts';
 import type { ControlChannel } from './control-channel.ts';
-import { DELETED } from './limits.ts';
+import { DELETED, REPLACED } from './limits.ts';
 import type { Randomness, ReachableListener, TrafficCounters } from './ports.ts';
 import type { RelayedRequest } from './relayed-request.ts';
 import type { Rendezvous } from './rendezvous.ts';
@@ -26,6 +26,8 @@ export interface HybridConnectionTerms extends HybridConnectionDescription {
   /** Milliseconds since 1970. */
   readonly createdAtMs: number;
   readonly updatedAtMs: number;
+  /** It is for one listener: a newer one takes the place of the older at once. */
+  readonly replacesListener?: boolean | undefined;
 }
 
 const NOT_EXPECTED = Number.NEGATIVE_INFINITY;
@@ -70,6 +72,10 @@ export class HybridConnection {
   /** Read anew at each token check, so that a changed rule or key counts from the next one on. */
   get rules(): readonly SasRule[] {
     return this.#terms.authorizationRules;
+  }
+
+  get replacesListener(): boolean {
+    return this.#terms.replacesListener === true;
   }
 
   get origin(): Origin {
@@ -132,6 +138,7 @@ export class HybridConnection {
   }
 
   add(listener: ControlChannel): void {
+    if (this.replacesListener) this.#replaceListeners();
     this.#listeners = [...this.#listeners, listener];
     this.#sort();
     this.#listenerCame();
@@ -147,6 +154,11 @@ export class HybridConnection {
     this.#sort();
   }
 
+  #replaceListeners(): void {
+    for (const listener of this.#staying) listener.end('replaced', 1008, REPLACED);
+    this.#sort();
+  }
+
   #sort(): void {
     this.#staying = this.#listeners.filter(({ isLeaving }) => !isLeaving);
     this.#join();
@@ -157,6 +169,12 @@ export class HybridConnection {
     const before = this.#elsewhere;
     this.#elsewhere = listeners;
     this.#join();
+    if (this.replacesListener && this.#listeners.length > 0) {
+      // Whoever becomes known here later than a listener of ours has come later, too, but for what two nodes do in
+      // the same few milliseconds: then both listeners end and connect again.
+      const isNewer = (one: ReachableListener): boolean => !before.includes(one);
+      if (listeners.some(isNewer)) this.#replaceListeners();
+    }
     // Of thousands of listeners one comes or goes at a time, and nearly always nobody waits for it.
     if (this.held.size === 0 && this.#expectedUntilMs === NOT_EXPECTED) return;
     const known = new Set(before);

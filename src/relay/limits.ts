@@ -40,3 +40,6 @@ export const HELD_SENDERS_MAX = 2_000;
 
 /** What the peers of a hybrid connection are told when it is deleted. */
 export const DELETED = 'The hybrid connection was deleted';
+
+/** What a listener is told whose place a newer one has taken. */
+export const REPLACED = 'A newer listener has taken the place of this one';

@@ -63,6 +63,7 @@ export const RELAY_METRICS: readonly MetricDefinition[] = [
       'draining',
       'rebalanced',
       'deleted',
+      'replaced',
       'message-too-big',
     ].map(reason => ({ reason })),
   },

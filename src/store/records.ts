@@ -15,6 +15,8 @@ export interface HybridConnectionSettings {
   readonly name: string;
   readonly requiresClientAuthorization: boolean;
   readonly userMetadata: string;
+  /** As in the relay's `HybridConnectionTerms`. */
+  readonly replacesListener?: boolean | undefined;
   readonly createdAtMs: number;
   readonly updatedAtMs: number;
   /** New at each write of these settings; writes to its rules leave it. */
@@ -99,6 +101,7 @@ const RECORD = v.object({
       name: v.string(),
       requiresClientAuthorization: v.boolean(),
       userMetadata: v.string(),
+      replacesListener: v.optional(v.boolean()),
       ...WRITTEN,
     }),
   ),

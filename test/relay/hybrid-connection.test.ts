@@ -97,3 +97,46 @@ test('remove() takes one listener out, once', () => {
   expect(entity.listeners).toEqual([second]);
   expect(entity.choose(random)).toBe(second);
 });
+
+/** One for a single listener, and what becomes of those that come. */
+function forOneListener() {
+  const entity = hybridConnection('hyco', { replacesListener: true });
+  const clock = new FakeClock();
+  return { entity, come: () => controlChannel(clock, { hybridConnection: entity }) };
+}
+
+function listenerElsewhere(listenerId: string): ReachableListener {
+  return { listenerId, origin: '', outstanding: 0, offer: () => true, settled: () => undefined };
+}
+
+test('add() lets a newer listener take the place of the older at once, where there is one place', () => {
+  const { entity, come } = forOneListener();
+  const [older, newer] = [come(), come()];
+  expect(older.socket.closes).toEqual([
+    { code: 1008, reason: 'A newer listener has taken the place of this one' },
+  ]);
+  expect(newer.socket.closes).toEqual([]);
+  // The older one may linger: nothing is put before it any more.
+  expect(entity.reachable).toEqual([newer.channel]);
+  older.channel.closed(1008);
+  expect(older.ends).toEqual(['replaced']);
+});
+
+test('setElsewhere() lets a listener that came to another node take the place of one here', () => {
+  const { entity, come } = forOneListener();
+  const here = come();
+  const there = listenerElsewhere('there');
+  entity.setElsewhere([there]);
+  expect(here.socket.closes).toHaveLength(1);
+  expect(entity.reachable).toEqual([there]);
+});
+
+test('setElsewhere() leaves a listener here that is newer than what was known of elsewhere', () => {
+  const { entity, come } = forOneListener();
+  const there = listenerElsewhere('there');
+  entity.setElsewhere([there]);
+  const here = come();
+  entity.setElsewhere([there]);
+  entity.setElsewhere([]);
+  expect(here.socket.closes).toEqual([]);
+});

@@ -20,7 +20,10 @@ export interface ControlChannelUnderTest {
   readonly ends: DisconnectReason[];
 }
 
-export function hybridConnection(name = 'hyco'): HybridConnection {
+export function hybridConnection(
+  name = 'hyco',
+  terms: { readonly replacesListener?: boolean } = {},
+): HybridConnection {
   const description: NamespaceDescription['hybridConnections'][number] = {
     name,
     requiresClientAuthorization: true,
@@ -28,7 +31,7 @@ export function hybridConnection(name = 'hyco'): HybridConnection {
     authorizationRules: [],
   };
   const written = { origin: 'config-file', createdAtMs: 0, updatedAtMs: 0 } as const;
-  return new HybridConnection('tests', { ...description, ...written });
+  return new HybridConnection('tests', { ...description, ...written, ...terms });
 }
 
 /** A control channel over a fake socket, with a token for an hour unless told otherwise. */
