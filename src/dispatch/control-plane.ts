@@ -3,6 +3,7 @@ import type { Logger } from '../base/logger.ts';
 import type { DispatchStore } from '../store/dispatch-store.ts';
 import { ActivationCodes } from './activation-codes.ts';
 import { ApiTokens } from './api-tokens.ts';
+import { Chores } from './chores.ts';
 import { ConnectionTests } from './connection-tests.ts';
 import { Connections } from './connections.ts';
 import { DispatchKeys } from './dispatch-key.ts';
@@ -18,11 +19,14 @@ import { MachineTokens } from './machine-tokens.ts';
 import { Machines } from './machines.ts';
 import type { MachineEndpoints, RelayTokens } from './ports.ts';
 import { Repository } from './repository.ts';
+import { RunAs } from './run-as.ts';
 import { RunChanges } from './run-changes.ts';
 import { RunControl } from './run-control.ts';
 import { RunLogs } from './run-logs.ts';
 import { RunReports } from './run-reports.ts';
 import { Runs } from './runs.ts';
+import { ScheduleFiring } from './schedule-firing.ts';
+import { Schedules } from './schedules.ts';
 
 export interface ControlPlaneParts {
   readonly store: DispatchStore;
@@ -36,6 +40,8 @@ export interface ControlPlaneParts {
   readonly bootstrapToken?: string | undefined;
   readonly onOffer?: DispatcherParts['onOffer'];
 }
+
+const SCHEDULES_SWEEP_MS = 1_000;
 
 /** All there is of one environment. */
 export interface EnvironmentServices {
@@ -52,6 +58,8 @@ export interface EnvironmentServices {
   readonly membership: GroupMembership;
   readonly connections: Connections;
   readonly connectionTests: ConnectionTests;
+  readonly schedules: Schedules;
+  readonly scheduleFiring: ScheduleFiring;
 }
 
 /** Job dispatch put together: what REST routes and the composition root take their parts from. */
@@ -80,6 +88,7 @@ export class ControlPlane {
       environments: this.environments,
       keys: this.keys,
       ...(onOffer === undefined ? {} : { onOffer }),
+      choresOf: environment => this.#choresOf(environment),
     });
   }
 
@@ -92,6 +101,19 @@ export class ControlPlane {
     return made;
   }
 
+  #choresOf(environment: string): Chores {
+    const { clock, log } = this.#parts;
+    const { scheduleFiring } = this.in(environment);
+    const chores = [
+      {
+        failure: 'schedules could not be started',
+        everyMs: SCHEDULES_SWEEP_MS,
+        run: () => scheduleFiring.sweep(),
+      },
+    ];
+    return new Chores(chores, clock, log);
+  }
+
   #make(environment: string): EnvironmentServices {
     const { store, clock, endpoints } = this.#parts;
     const repository = new Repository(store, environment);
@@ -99,7 +121,10 @@ export class ControlPlane {
     const codes = new ActivationCodes(repository, clock);
     const minAgentVersion = async (): Promise<string | undefined> =>
       (await this.environments.find(environment))?.value.minAgentVersion;
-    const runs = new Runs(repository, clock, name => this.tokens.find(name));
+    const principalNamed = this.tokens.find.bind(this.tokens);
+    const runs = new Runs(repository, clock, principalNamed);
+    const { environments } = this;
+    const runAs = new RunAs({ environment, environments, runs, principalNamed });
     return {
       repository,
       runs,
@@ -122,6 +147,8 @@ export class ControlPlane {
       membership: new GroupMembership(repository, clock),
       connections: new Connections(repository, changes, clock),
       connectionTests: new ConnectionTests(repository, runs),
+      schedules: new Schedules(repository, clock),
+      scheduleFiring: new ScheduleFiring(repository, runAs, clock),
     };
   }
 }

@@ -1,6 +1,7 @@
 import type { CancelTimer, Clock } from '../base/clock.ts';
 import type { Logger } from '../base/logger.ts';
 import type { DispatchStore } from '../store/dispatch-store.ts';
+import type { Chores } from './chores.ts';
 import type { DispatchKeys } from './dispatch-key.ts';
 import type { Environments } from './environments.ts';
 import type { MachineSender } from './machine-sender.ts';
@@ -32,6 +33,8 @@ export interface DispatcherParts {
   readonly log: Logger;
   /** `waitedMs`: since the run was queued. */
   readonly onOffer?: (outcome: OfferOutcome, waitedMs: number) => void;
+  /** What else is to be done in an environment; undefined: nothing. */
+  readonly choresOf?: (environment: string) => Chores;
 }
 
 /** Dispatch in one environment: which queues are to be served, and when. */
@@ -43,6 +46,7 @@ export class EnvironmentDispatch {
   readonly #keeper: QueueKeeper;
   readonly #offers: Offers;
   readonly #reaper: Reaper;
+  readonly #chores: Chores | undefined;
   readonly #work = new Work();
   readonly #times: QueueTimes;
   readonly #timers = new Map<string, CancelTimer>();
@@ -59,6 +63,7 @@ export class EnvironmentDispatch {
       (await environments.find(environment))?.value.minAgentVersion;
     const placement = new Placement({ repository, changes, clock, random, minAgentVersion });
     this.#parts = parts;
+    this.#chores = parts.choresOf?.(environment);
     this.#clock = clock;
     this.#log = log;
     this.#repository = repository;
@@ -71,6 +76,7 @@ export class EnvironmentDispatch {
 
   /** What the store's `watch` told. */
   onTopics(topics: readonly string[]): void {
+    this.#chores?.onTopics(topics);
     for (const topic of topics) {
       const [what, kind = '', id = ''] = topic.split(':');
       if (what === 'q') this.#wake(`${kind}:${id}`);
@@ -95,6 +101,7 @@ export class EnvironmentDispatch {
   }
 
   async sweep(): Promise<void> {
+    this.#chores?.sweep();
     await this.#work.track(this.#reaper.sweep());
   }
 
@@ -106,7 +113,7 @@ export class EnvironmentDispatch {
     this.#due.clear();
     for (const cancel of this.#timers.values()) cancel();
     this.#timers.clear();
-    await this.#work.stop();
+    await Promise.all([this.#work.stop(), this.#chores?.stop()]);
   }
 
   #wakeFor(machineId: string): void {

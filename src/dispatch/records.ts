@@ -48,7 +48,7 @@ export type Grant = v.InferOutput<typeof grantSchema>;
 export const accessSchema = v.record(principalSchema, grantSchema);
 
 /** What every record that can be shared has. */
-const shared = {
+export const shared = {
   owner: principalSchema,
   access: accessSchema,
   createdAtMs: momentSchema,

@@ -15,6 +15,7 @@ import { idSchema, labelsSchema } from './records.ts';
 export const SIGNED_IN_QUEUE_SECONDS_MAX = 3_600;
 const QUEUE_SECONDS_MAX = 7 * 24 * 3_600;
 const ATTEMPTS_MAX = 10;
+const OF_ONE_RUN = 'must not have id, parentRunId or sealedInputs: they belong to one run';
 
 const runRequestSchema = v.strictObject({
   /** Made by the caller when it seals inputs, which are bound to it. */
@@ -55,6 +56,18 @@ const runRequestSchema = v.strictObject({
 });
 
 export type RunRequest = v.InferOutput<typeof runRequestSchema>;
+
+/** What is run later and again: nothing in it may belong to one run. */
+export const runTemplateSchema = v.pipe(
+  runRequestSchema,
+  v.check(({ id, parentRunId }) => id === undefined && parentRunId === undefined, OF_ONE_RUN),
+  // They are bound to the id of the run that they are for.
+  v.check(({ sealedInputs }) => Object.keys(sealedInputs).length === 0, OF_ONE_RUN),
+  v.check(
+    ({ callbackUrl }) => callbackUrl === undefined || isCallbackAllowed(callbackUrl),
+    'callbackUrl must be https, with a public host name and no port',
+  ),
+);
 
 /** Checks what a caller asks to run. Throws `RequestMalformed` with all faults, or `CallbackUrlRefused`. */
 export function parseRunRequest(body: unknown): RunRequest {

@@ -78,6 +78,14 @@ export function dispatchBench(store: DispatchStore = openMemoryDispatchStore()) 
       }),
     addConnection: (id: string, target: Target, change: Partial<Connection> = {}) =>
       put(draft => draft.create(CONNECTION, id, connectionRecord(id, target, change))),
+    /** Members of a queue without records: nobody is served from it. */
+    async fillQueue(index: string, count: number): Promise<void> {
+      for (let from = 0; from < count; from += 100) {
+        await put(draft => {
+          for (let n = from; n < Math.min(from + 100, count); n += 1) draft.add(index, `x${n}`, 0);
+        });
+      }
+    },
     /** Says what the machine would say of itself in its `hello`. */
     setPresence: (id: string, change: Partial<Presence> = {}) =>
       repository.change(async () => {
