@@ -1,4 +1,5 @@
-// Pairs of one process: what it counts, and forty of it one after another.
+// Pairs of one process: what it counts, forty of it one after another, and what reaches who is cut in the middle of writing.
+import { randomBytes } from 'node:crypto';
 import { describe, expect, test } from 'vitest';
 import { joinPair, type RawPair } from '../support/azure-clients.ts';
 import { DATA_PLANES } from '../support/data-planes.ts';
@@ -20,7 +21,7 @@ async function untilForgotten(relay: TestRelay): Promise<void> {
   await until('the pair is forgotten', () => relay.server.status().senders === 0);
 }
 
-describe.each(DATA_PLANES)('a joined pair on $dataPlane', ({ dataPlane }) => {
+describe.each(DATA_PLANES)('a joined pair on $dataPlane', ({ dataPlane, promises }) => {
   const start = (options = {}): Promise<TestRelay> => startRelay({ dataPlane, ...options });
 
   // uWebSockets.js cut senders right after their 101, depending on what lay in its heap: see CorkLender.
@@ -49,4 +50,16 @@ describe.each(DATA_PLANES)('a joined pair on $dataPlane', ({ dataPlane }) => {
     }
     expect(await relay.metric('halfway_sender_disconnects_total{reason="lost"}')).toBe(2);
   });
+
+  if (!promises.has('back-pressure')) {
+    test('tells who writes more than the queue holds 1011, while it still writes', async () => {
+      await using relay = await start({ fallbackQueueBytesMax: 100_000 });
+      const { sender, listener } = await joinPair(relay);
+      listener.pause();
+      for (let i = 0; i < 300; i += 1) sender.send(randomBytes(60_000));
+      expect(await sender.nextClose()).toMatchObject({ code: 1011 });
+      // What comes behind it is read and thrown away: a reset could take the Close with it.
+      await sender.flushed();
+    });
+  }
 });

@@ -315,12 +315,12 @@ export class RawWebSocket {
     this.#socket.write(bytes);
   }
 
-  /** All that was sent has been taken by the system. */
+  /** All that was sent has been taken by the system; fails when the connection broke first. */
   async flushed(): Promise<void> {
     await within(
       'bytes to be taken',
-      new Promise<void>(resolve => {
-        this.#socket.write('', () => resolve());
+      new Promise<void>((resolve, reject) => {
+        this.#socket.write('', error => (error instanceof Error ? reject(error) : resolve()));
       }),
     );
   }
