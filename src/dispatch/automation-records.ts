@@ -52,7 +52,6 @@ export const triggerSchema = v.object({
   /** The one before, for a while. */
   formerSecret: v.optional(v.object({ secret: v.string(), untilMs: momentSchema })),
   runsPerMinuteMax: countSchema,
-  last: v.optional(v.object({ atMs: momentSchema, runId: v.string() })),
 });
 export type Trigger = v.InferOutput<typeof triggerSchema>;
 

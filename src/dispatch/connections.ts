@@ -4,7 +4,7 @@ import { envelopeSchema } from '../jobs/messages.ts';
 import { requireIn, requireMay, withGrant, type Action, type Caller } from './access.ts';
 import { audit } from './audit.ts';
 import { parseBody, requireVersion } from './checks.ts';
-import { clearRate } from './connection-rate.ts';
+import { clearRunRate } from './connection-rate.ts';
 import { repetitionOf } from './idempotency.ts';
 import { pageOf, type Page, type PageQuery } from './paging.ts';
 import { refusePlaintext } from './plaintext.ts';
@@ -177,7 +177,7 @@ export class Connections {
       const connection = await this.#get(caller, 'delete', id);
       requireVersion(connection, ifMatch);
       const draft = new Draft().remove(CONNECTION, connection).drop(CONNECTIONS_INDEX, id);
-      clearRate(draft, id);
+      clearRunRate(draft, id);
       this.#audit(draft, caller, 'connection.delete', connection.value);
       return { draft, answer: undefined };
     });

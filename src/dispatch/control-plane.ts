@@ -1,3 +1,4 @@
+import * as v from 'valibot';
 import type { Clock } from '../base/clock.ts';
 import type { Logger } from '../base/logger.ts';
 import type { DispatchStore } from '../store/dispatch-store.ts';
@@ -18,15 +19,19 @@ import type { MachineSender } from './machine-sender.ts';
 import { MachineTokens } from './machine-tokens.ts';
 import { Machines } from './machines.ts';
 import type { MachineEndpoints, RelayTokens } from './ports.ts';
+import { Problem } from './problem.ts';
+import { environmentIdSchema, idSchema } from './records.ts';
 import { Repository } from './repository.ts';
 import { RunAs } from './run-as.ts';
 import { RunChanges } from './run-changes.ts';
 import { RunControl } from './run-control.ts';
 import { RunLogs } from './run-logs.ts';
 import { RunReports } from './run-reports.ts';
-import { Runs } from './runs.ts';
+import { Runs, type Submitted } from './runs.ts';
 import { ScheduleFiring } from './schedule-firing.ts';
 import { Schedules } from './schedules.ts';
+import { TriggerFiring, type Delivery } from './trigger-firing.ts';
+import { Triggers } from './triggers.ts';
 
 export interface ControlPlaneParts {
   readonly store: DispatchStore;
@@ -60,6 +65,8 @@ export interface EnvironmentServices {
   readonly connectionTests: ConnectionTests;
   readonly schedules: Schedules;
   readonly scheduleFiring: ScheduleFiring;
+  readonly triggers: Triggers;
+  readonly triggerFiring: TriggerFiring;
 }
 
 /** Job dispatch put together: what REST routes and the composition root take their parts from. */
@@ -99,6 +106,16 @@ export class ControlPlane {
     const made = this.#make(environment);
     this.#services.set(environment, made);
     return made;
+  }
+
+  /** A request of a webhook, by somebody who has no token. See `TriggerFiring.receive`. */
+  async receive(environment: string, triggerId: string, delivery: Delivery): Promise<Submitted> {
+    // Strangers choose the name: nothing is made for one that is not there.
+    const isThere = v.is(environmentIdSchema, environment) && v.is(idSchema, triggerId);
+    if (!isThere || (await this.environments.find(environment)) === undefined) {
+      throw new Problem('TokenInvalid');
+    }
+    return this.in(environment).triggerFiring.receive(triggerId, delivery);
   }
 
   #choresOf(environment: string): Chores {
@@ -149,6 +166,8 @@ export class ControlPlane {
       connectionTests: new ConnectionTests(repository, runs),
       schedules: new Schedules(repository, clock),
       scheduleFiring: new ScheduleFiring(repository, runAs, clock),
+      triggers: new Triggers(repository, clock),
+      triggerFiring: new TriggerFiring(repository, runAs, clock),
     };
   }
 }

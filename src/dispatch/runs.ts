@@ -42,6 +42,8 @@ export interface Submission {
   readonly body: unknown;
   /** `Idempotency-Key`. */
   readonly key?: string | undefined;
+  /** Whose keys these are; undefined: the caller's. */
+  readonly keyOf?: string | undefined;
   /** `api`, `portal`, `schedule`, `webhook`, `test`; shown. */
   readonly trigger: string;
   /** Of the target's group this member alone. */
@@ -88,7 +90,7 @@ export class Runs {
     const id = request.id ?? newId();
     return this.#repository.change<Submitted>(async () => {
       const nowMs = this.#clock.wallMs();
-      const about = { key, caller: caller.name, kind: 'run', body };
+      const about = { key, caller: submission.keyOf ?? caller.name, kind: 'run', body };
       const repetition = await repetitionOf(this.#repository, about, nowMs);
       if (repetition.resourceId !== undefined) {
         const run = await this.get(caller, repetition.resourceId);

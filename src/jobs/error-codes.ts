@@ -161,6 +161,7 @@ const TABLE = {
     503,
     'Records cannot be written now; nothing was changed or it may have been: try again with the same Idempotency-Key',
   ),
+  TriggerThrottled: callerRetries('Too many requests of this trigger in a minute; try again later'),
   TokenInvalid: terminal(401, 'The token is missing, wrong or expired'),
   VersionConflict: terminal(409, 'The record was changed at the same time; try again'),
 } as const satisfies Record<string, JobError>;
