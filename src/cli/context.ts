@@ -13,7 +13,7 @@ export interface CommandContext {
   readonly version: string;
   /** How this program was called, for lines to paste: `halfway`, or `node dist/main.js`. */
   readonly invocation: string;
-  readonly openLog: (config: Config, colour: boolean) => Promise<CommandLog>;
+  readonly openLog: (config: LogConfig, colour: boolean) => Promise<CommandLog>;
   /** Calls `react` for each signal of these names until the returned function is called. */
   readonly onSignal: (
     names: readonly SignalName[],
@@ -24,6 +24,9 @@ export interface CommandContext {
   /** Ends the program at once. */
   readonly exit: (code: number) => void;
 }
+
+/** What a log is opened by. */
+export type LogConfig = Pick<Config, 'nodeId' | 'logLevel' | 'logFormat'>;
 
 export type SignalName = 'SIGTERM' | 'SIGINT' | 'SIGHUP';
 

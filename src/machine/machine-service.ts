@@ -1,0 +1,275 @@
+import { release, type as osType } from 'node:os';
+import type { Clock } from '../base/clock.ts';
+import type { Logger } from '../base/logger.ts';
+import { fingerprintOf } from '../crypto/fingerprint.ts';
+import type { OpeningKey } from '../crypto/key-pair.ts';
+import type { Command, Hello } from '../jobs/messages.ts';
+import type { HeldKeys } from './credential-opener.ts';
+import { HelloLoop } from './hello-loop.ts';
+import type { KeyStore, MachineKeys } from './key-store.ts';
+import type { MachineAccess } from './machine-access.ts';
+import { textOf } from './machine-error.ts';
+import type { JobDoor } from './ports.ts';
+import { momentText } from './register.ts';
+import { requireRegistration, type RegistrationRecord } from './registration-record.ts';
+import { listenOnRelay, type RelayWay } from './relay-listener.ts';
+import { RelayRequests } from './relay-requests.ts';
+import { openServiceSocket } from './service-socket.ts';
+import { ServiceStatus, type ServiceReport } from './service-status.ts';
+import { SignatureCheck } from './signed-message.ts';
+import type { StateFolder } from './state-folder.ts';
+
+export interface ServiceParts {
+  readonly folder: StateFolder;
+  readonly keyStore: KeyStore;
+  readonly keys: MachineKeys;
+  readonly record: RegistrationRecord;
+  readonly access: MachineAccess;
+  readonly way: RelayWay;
+  readonly installId: string;
+  readonly labels: Readonly<Record<string, string>>;
+  /** Drawn anew at each start. */
+  readonly instance: string;
+  readonly version: string;
+  readonly clock: Clock;
+  readonly log: Logger;
+  readonly random?: () => number;
+}
+
+/** How long runs may go on after a signal; then the next process of the service takes them up. */
+export const DRAIN_TIMEOUT_MS = 30_000;
+const DRAIN_LOOK_MS = 250;
+
+/**
+ * The machine service without what carries out runs: says hello, listens through the relay, checks what
+ * comes, and hands it to a `JobDoor`. Made first, since what opens credentials needs its keys.
+ *
+ *     made ── run ──▶ running ── drain ──▶ draining ── no run left, or deadline ──▶ over
+ *     running, draining ── the control plane does not know this machine ──▶ over (rejects)
+ */
+export class MachineService {
+  readonly #of: ServiceParts;
+  readonly #status: ServiceStatus;
+  readonly #ended = new AbortController();
+  #record: RegistrationRecord;
+  #groupKeys: readonly OpeningKey[] = [];
+  #door: JobDoor | undefined;
+  #hello: HelloLoop | undefined;
+
+  constructor(of: ServiceParts) {
+    this.#of = of;
+    this.#record = of.record;
+    this.#status = new ServiceStatus(of.clock);
+  }
+
+  /** For the `CredentialOpener`. */
+  held(): HeldKeys {
+    const { tenant, environment, machineId, group } = this.#record;
+    return {
+      tenant,
+      environment,
+      machineId,
+      machineKeys: [this.#of.keys.encryption],
+      group: group === undefined ? undefined : { id: group.id, keys: this.#groupKeys },
+    };
+  }
+
+  /**
+   * Runs until it is drained or `signal` is aborted. Rejects with a `MachineError` when the control plane
+   * does not know this machine any more, or when another process uses the folder.
+   */
+  async run(door: JobDoor, signal: AbortSignal): Promise<void> {
+    const { folder, log } = this.#of;
+    this.#door = door;
+    await this.#reload();
+    const socket = await openServiceSocket(folder, async question => {
+      if (question === 'reload') {
+        await this.#reload();
+        this.#hello?.hurry();
+      }
+      return this.report();
+    });
+    const onAbort = (): void => this.#ended.abort();
+    signal.addEventListener('abort', onAbort, { once: true });
+    if (signal.aborted) onAbort();
+    try {
+      await door.recover();
+      await this.#serve(door);
+    } finally {
+      signal.removeEventListener('abort', onAbort);
+      this.#ended.abort();
+      await socket.close();
+      await door.close();
+      log.info({}, 'machine service ended');
+    }
+  }
+
+  /** Takes nothing new; `run` ends when the last run has, or at the deadline. Hellos go on until then. */
+  async drain(timeoutMs = DRAIN_TIMEOUT_MS): Promise<void> {
+    const { clock, log } = this.#of;
+    if (this.#status.isDraining) return;
+    this.#status.isDraining = true;
+    this.#door?.setDraining(true);
+    log.info({ runs: this.#door?.runs().length ?? 0, timeoutMs }, 'draining');
+    const deadlineMs = clock.nowMs() + timeoutMs;
+    while (clock.nowMs() < deadlineMs && !this.#ended.signal.aborted) {
+      if ((this.#door?.runs().length ?? 0) === 0) break;
+      await new Promise<void>(resolve => void clock.after(DRAIN_LOOK_MS, resolve));
+    }
+    const left = this.#door?.runs().length ?? 0;
+    if (left > 0)
+      log.warn({ runs: left }, 'runs go on without the service: its next process takes them up');
+    this.#ended.abort();
+  }
+
+  /** What `halfway machine status` shows. */
+  report(): ServiceReport {
+    const { instance, version, keyStore, keys } = this.#of;
+    const { machineId, name, environment, server, group } = this.#record;
+    return {
+      v: 1,
+      pid: process.pid,
+      instance,
+      version,
+      machineId,
+      name,
+      environment,
+      server,
+      fingerprint: fingerprintOf(keys.encryption.kid),
+      keyProtection: keyStore.protection,
+      group: group && { id: group.id, hasKey: this.#groupKeys.length > 0 },
+      ...this.#status.parts(),
+      runs: this.#door?.runs() ?? [],
+    };
+  }
+
+  async #serve(door: JobDoor): Promise<void> {
+    const { access, clock, log, way, random } = this.#of;
+    const { server: origin, relayPath, dispatchKeys } = this.#record;
+    const status = this.#status;
+    const hello = new HelloLoop({
+      access,
+      door,
+      status,
+      clock,
+      log,
+      random,
+      hello: () => this.#helloOf(door),
+    });
+    this.#hello = hello;
+    const serverNowMs = (): number => access.serverNowMs();
+    const requests = new RelayRequests({
+      relayPath,
+      check: new SignatureCheck({ keys: dispatchKeys, audience: relayPath, serverNowMs }),
+      log,
+      takers: {
+        offer: offer => door.offer(offer),
+        cancel: cancel => door.cancel(cancel),
+        command: command => this.#command(command),
+        // oxlint-disable-next-line no-restricted-globals -- reads a text, asks no clock
+        isOver: moment => Date.parse(moment) < serverNowMs(),
+      },
+    });
+    const { signal } = this.#ended;
+    const listening = listenOnRelay(
+      {
+        origin,
+        relayPath,
+        way,
+        access,
+        requests,
+        status,
+        clock,
+        log,
+        random,
+        onOnline: () => hello.hurry(),
+      },
+      signal,
+    );
+    const speaking = hello.run(signal);
+    try {
+      await Promise.race([speaking, listening]);
+    } finally {
+      this.#ended.abort();
+      await Promise.allSettled([speaking, listening]);
+    }
+  }
+
+  #helloOf(door: JobDoor): Hello {
+    const { machineId } = this.#record;
+    const { keys, instance, version, labels, clock, installId } = this.#of;
+    const { transport } = this.#status;
+    return {
+      v: 1,
+      type: 'hello',
+      machineId,
+      installId,
+      instance,
+      agentVersion: version,
+      os: `${osType()} ${release()}`,
+      capacity: door.capacity(),
+      sessions: door.sessions(),
+      labels,
+      keys: [keys.encryption.kid, ...this.#groupKeys.map(({ kid }) => kid)],
+      clock: momentText(clock.wallMs()),
+      ...(transport === undefined ? {} : { transport }),
+      journal: door.journal(),
+    };
+  }
+
+  /** Reads again what a command may have changed: the group and its key. */
+  async #reload(): Promise<void> {
+    const { folder, keyStore } = this.#of;
+    const record = requireRegistration(folder);
+    if (record.machineId !== this.#record.machineId) {
+      this.#of.log.warn(
+        { machineId: record.machineId },
+        'registered anew: ending, to start as that machine',
+      );
+      this.drain(0).catch(() => undefined);
+      return;
+    }
+    this.#record = record;
+    this.#groupKeys = record.group === undefined ? [] : await keyStore.groupKeys(record.group.id);
+  }
+
+  /** Undefined for what this version does not do. */
+  async #command({ id, name }: Command): Promise<object | undefined> {
+    const { log } = this.#of;
+    log.info({ commandId: id, command: name }, 'command of the control plane');
+    switch (name) {
+      case 'drain':
+        // It ends after that; whatever supervises it starts it anew.
+        this.drain().catch((error: unknown) => log.error({ err: error }, 'drain failed'));
+        return { v: 1, type: 'done', id };
+      case 'collect-diagnostics':
+        return { v: 1, type: 'diagnostics', id, report: this.report() };
+      case 'group-key-changed': {
+        const hasKey = await this.#hasCurrentGroupKey();
+        this.#hello?.hurry();
+        return { v: 1, type: 'done', id, hasKey };
+      }
+      default:
+        return undefined;
+    }
+  }
+
+  /** Whether what the group is known by now is among the keys here. */
+  async #hasCurrentGroupKey(): Promise<boolean> {
+    const { access, log } = this.#of;
+    const { group } = this.#record;
+    if (group === undefined) return false;
+    try {
+      const path = `/groups/${group.id}/public-key`;
+      const { body } = await access.call({ method: 'GET', path });
+      const kid = typeof body === 'object' && body !== null && 'kid' in body ? body.kid : undefined;
+      if (this.#groupKeys.some(key => key.kid === kid)) return true;
+      const why = `the group ${group.id} has a new key: "halfway machine join-group ${group.id}" with its password`;
+      this.#status.error('group', why);
+      log.warn({ groupId: group.id }, 'the group has a new key: join it again with its password');
+    } catch (error) {
+      log.warn({ why: textOf(error) }, 'the key of the group could not be looked at');
+    }
+    return false;
+  }
+}

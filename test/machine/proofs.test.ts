@@ -1,0 +1,12 @@
+import { expect, test } from 'vitest';
+import { joinProofText } from '../../src/dispatch/group-membership.ts';
+import { proofText } from '../../src/dispatch/machine-requests.ts';
+import { assertionAudience } from '../../src/dispatch/machine-tokens.ts';
+import * as machine from '../../src/machine/proofs.ts';
+
+test('machine and control plane sign and check the same texts', () => {
+  const body = { z: [{ b: 1, a: 'ä' }], a: { d: true, c: null }, proof: 'left out' };
+  expect(machine.proofText('dev', body)).toBe(proofText('dev', body));
+  expect(machine.assertionAudience('dev')).toBe(assertionAudience('dev'));
+  expect(machine.joinProofText('g', 'c', 'a')).toBe(joinProofText('g', 'c', 'a'));
+});
