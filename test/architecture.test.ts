@@ -33,7 +33,7 @@ const MAY_IMPORT: Record<string, string> = {
     'node:child_process node:net node:http node:https node:zlib node:events node:stream node:url ' +
     'node:stream/promises node:timers/promises node:util',
   'dispatch-client': 'base protocol client crypto valibot node:http node:crypto',
-  portal: 'base jobs crypto preact preact/hooks @preact/signals vite valibot',
+  portal: 'base jobs crypto dispatch-client preact preact/hooks @preact/signals vite valibot',
   workers:
     'base cluster store config management observability transports version.ts ' +
     'node:child_process node:net',

@@ -72,7 +72,7 @@ export async function sealInput(
   { runId, name }: { readonly runId: string; readonly name: string },
   value: unknown,
 ): Promise<Envelope> {
-  const json = Buffer.from(JSON.stringify(value));
+  const json = new TextEncoder().encode(JSON.stringify(value));
   const plaintext = new Uint8Array(Math.ceil(json.length / PADDED_BYTES) * PADDED_BYTES).fill(0x20);
   plaintext.set(json);
   json.fill(0);
