@@ -3,6 +3,7 @@ import { ConfigError } from '../config/errors.ts';
 import { CommandError, EXIT } from './command-error.ts';
 import { addConnectionOptions } from './connection.ts';
 import type { CommandContext } from './context.ts';
+import { addDispatchCommands } from './dispatch-commands.ts';
 import { addManagementCommands, addOperatorCommands } from './management-commands.ts';
 import { addRouteOptions, addWayOptions } from './route-options.ts';
 import { addServerOptions, addSomeServerOptions, serverFlags } from './server-flags.ts';
@@ -94,6 +95,7 @@ function buildProgram(context: CommandContext, done: (exitCode: number) => void)
   addDoctor(add, context, done);
   addManagementCommands(program, context);
   addOperatorCommands(program, context);
+  addDispatchCommands(program, context, done);
 
   const config = program
     .command('config')

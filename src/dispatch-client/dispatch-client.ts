@@ -13,8 +13,9 @@ import {
   groupSchema,
   machineSchema,
   publicKeySchema,
-  startSchema,
+  scheduleSchema,
   tokenSchema,
+  triggerSchema,
   userSchema,
   type ActivationCodeView,
   type AuditEntryView,
@@ -22,9 +23,10 @@ import {
   type EnvironmentView,
   type GroupView,
   type MachineView,
-  type StartView,
+  type ScheduleView,
   type TargetRef,
   type TokenView,
+  type TriggerView,
   type UserView,
 } from './representations.ts';
 import { RunCollection } from './run-collection.ts';
@@ -59,8 +61,8 @@ export class DispatchClient {
   readonly groups: RecordCollection<GroupView>;
   readonly connections: RecordCollection<ConnectionView>;
   readonly runs: RunCollection;
-  readonly schedules: RecordCollection<StartView>;
-  readonly triggers: RecordCollection<StartView>;
+  readonly schedules: RecordCollection<ScheduleView>;
+  readonly triggers: RecordCollection<TriggerView>;
   readonly activationCodes: RecordCollection<ActivationCodeView>;
   readonly auditEntries: RecordCollection<AuditEntryView>;
   readonly environments: RecordCollection<EnvironmentView>;
@@ -91,17 +93,18 @@ export class DispatchClient {
     this.groups = new RecordCollection(call, `${within}/groups`, groupSchema);
     this.connections = new RecordCollection(call, `${within}/connections`, connectionSchema);
     this.runs = new RunCollection(call, `${within}/runs`, this.#clock);
-    this.schedules = new RecordCollection(call, `${within}/schedules`, startSchema);
-    this.triggers = new RecordCollection(call, `${within}/triggers`, startSchema);
+    this.schedules = new RecordCollection(call, `${within}/schedules`, scheduleSchema);
+    this.triggers = new RecordCollection(call, `${within}/triggers`, triggerSchema);
     this.activationCodes = new RecordCollection(
       call,
       `${within}/activation-codes`,
       activationCodeSchema,
+      false,
     );
     this.auditEntries = new RecordCollection(call, `${within}/audit`, auditEntrySchema);
-    this.environments = new RecordCollection(call, '/environments', environmentSchema);
-    this.users = new RecordCollection(call, '/users', userSchema);
-    this.tokens = new RecordCollection(call, '/tokens', tokenSchema);
+    this.environments = new RecordCollection(call, '/environments', environmentSchema, false);
+    this.users = new RecordCollection(call, '/users', userSchema, false);
+    this.tokens = new RecordCollection(call, '/tokens', tokenSchema, false);
   }
 
   /** Who the server takes the token for. */

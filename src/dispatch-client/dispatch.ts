@@ -20,11 +20,13 @@ export type {
   GroupView,
   MachineView,
   RunEvent,
+  RunOutputs,
   RunProgress,
   RunView,
-  StartView,
+  ScheduleView,
   TargetRef,
   TokenView,
+  TriggerView,
   UserView,
 } from './representations.ts';
 export { accountOf, sealCredentials, sealInput } from './sealing.ts';

@@ -27,11 +27,19 @@ export class RecordCollection<Item extends object> {
   readonly #call: CallApi;
   readonly #path: string;
   readonly #schema: v.GenericSchema<unknown, Item>;
+  readonly #isRepeatable: boolean;
 
-  constructor(call: CallApi, path: string, schema: v.GenericSchema<unknown, Item>) {
+  /** `isRepeatable`: the server takes idempotency keys for these; where it does not, nothing is tried twice. */
+  constructor(
+    call: CallApi,
+    path: string,
+    schema: v.GenericSchema<unknown, Item>,
+    isRepeatable = true,
+  ) {
     this.#call = call;
     this.#path = path;
     this.#schema = schema;
+    this.#isRepeatable = isRepeatable;
   }
 
   async page(query: Query = {}): Promise<RecordPage<Item>> {
@@ -53,12 +61,20 @@ export class RecordCollection<Item extends object> {
     } while (after !== undefined);
   }
 
+  /** All at once, for where they are known to be few. */
+  async list(query: Query = {}): Promise<readonly Item[]> {
+    const found: Item[] = [];
+    for await (const record of this.all(query)) found.push(record);
+    return found;
+  }
+
   async get(id: string): Promise<Item> {
     return readAnswer(this.#schema, await this.#call('GET', this.pathOf(id)));
   }
 
   async create(body: object, { idempotencyKey = randomUUID() }: Creation = {}): Promise<Item> {
-    return readAnswer(this.#schema, await this.#call('POST', this.#path, { body, idempotencyKey }));
+    const call = this.#isRepeatable ? { body, idempotencyKey } : { body };
+    return readAnswer(this.#schema, await this.#call('POST', this.#path, call));
   }
 
   /** `version` is that of the record which was read: if it was changed since then, nothing is. */

@@ -108,6 +108,9 @@ export const runSchema = v.looseObject({
 });
 export type RunView = v.InferOutput<typeof runSchema>;
 
+/** What waits for a machine or a group. */
+export const runPageSchema = v.looseObject({ items: v.array(runSchema) });
+
 export function isOver({ state }: Pick<RunView, 'state'>): boolean {
   return ENDED.has(state);
 }
@@ -140,6 +143,13 @@ export const progressSchema = v.looseObject({
   text: optionalText,
 });
 export type RunProgress = v.InferOutput<typeof progressSchema>;
+
+export const outputsSchema = v.looseObject({
+  outputs: v.optional(v.record(v.string(), v.unknown()), {}),
+  /** Envelopes; whoever asked for the run has the key. */
+  sealedOutputs: v.optional(v.record(v.string(), v.unknown()), {}),
+});
+export type RunOutputs = v.InferOutput<typeof outputsSchema>;
 
 export const environmentSchema = v.looseObject({
   id: text,
@@ -181,14 +191,52 @@ export const activationCodeSchema = v.looseObject({
 });
 export type ActivationCodeView = v.InferOutput<typeof activationCodeSchema>;
 
-/** Schedules and webhook triggers: what else they have is the server's matter. */
-export const startSchema = v.looseObject({
+const automation = {
   id: text,
   version,
-  name: optionalText,
-  isEnabled: v.optional(v.boolean()),
+  name: text,
+  isEnabled: v.boolean(),
+  owner: optionalText,
+  access,
+  runOwner: optionalText,
+  /** The body of a request for a run. */
+  run: v.looseObject({ connectionId: text }),
+};
+
+export const scheduleSchema = v.looseObject({
+  ...automation,
+  cron: optionalText,
+  timeZone: optionalText,
+  everySeconds: optionalCount,
+  nextAt: optionalText,
+  last: v.optional(
+    v.looseObject({ at: text, outcome: text, runId: optionalText, code: optionalText }),
+  ),
 });
-export type StartView = v.InferOutput<typeof startSchema>;
+export type ScheduleView = v.InferOutput<typeof scheduleSchema>;
+
+/** What became of a schedule, each time. */
+export const outcomePageSchema = v.looseObject({
+  items: v.array(
+    v.looseObject({
+      at: text,
+      dueAt: text,
+      outcome: text,
+      runId: optionalText,
+      code: optionalText,
+      message: optionalText,
+    }),
+  ),
+});
+
+export const triggerSchema = v.looseObject({
+  ...automation,
+  runsPerMinuteMax: optionalCount,
+  last: v.optional(v.looseObject({ at: text, runId: text })),
+  /** What requests are signed with: told once, in the answer to the request that makes it. */
+  secret: optionalText,
+});
+export type TriggerView = v.InferOutput<typeof triggerSchema>;
 
 export const auditEntrySchema = v.looseObject({
   number: v.number(),

@@ -6,10 +6,12 @@ import { readAnswer, RecordCollection, type CallApi } from './record-collection.
 import {
   isOver,
   logItemSchema,
+  outputsSchema,
   progressSchema,
   runEventSchema,
   runSchema,
   type RunEvent,
+  type RunOutputs,
   type RunProgress,
   type RunView,
 } from './representations.ts';
@@ -69,14 +71,14 @@ export class RunCollection extends RecordCollection<RunView> {
     return readAnswer(runSchema, await this.act(id, 'undo-move'));
   }
 
-  /** What was asked for: `{job, inputs, sealedInputs}`. */
+  /** What was asked for: `{job, inputs, sealedInputs}`; of sealed ones the key's id alone. */
   input(id: string): Promise<unknown> {
     return this.#call('GET', `${this.pathOf(id)}/input`);
   }
 
-  /** Undefined while there are none. */
-  outputs(id: string): Promise<unknown> {
-    return this.#call('GET', `${this.pathOf(id)}/outputs`);
+  /** Empty while there are none. */
+  async outputs(id: string): Promise<RunOutputs> {
+    return readAnswer(outputsSchema, await this.#call('GET', `${this.pathOf(id)}/outputs`));
   }
 
   events(id: string, watching: Watching = {}): AsyncGenerator<RunEvent> {
