@@ -1,0 +1,160 @@
+import { timingSafeEqual } from 'node:crypto';
+import { chmod, rm } from 'node:fs/promises';
+import { createServer, type Server, type Socket } from 'node:net';
+import * as v from 'valibot';
+import type { CancelTimer, Clock } from '../base/clock.ts';
+import { readFrames, writeJson, writeSecrets, type Secrets } from './executor/frames.ts';
+import {
+  fromExecutorSchema,
+  PING_INTERVAL_MS,
+  PINGS_MISSED_MAX,
+  type FromExecutor,
+  type Go,
+  type Handover,
+  type ProgressReport,
+  type ToExecutor,
+} from './executor/messages.ts';
+
+type HelloOfExecutor = Extract<FromExecutor, { type: 'hello' }>;
+
+export interface LinkObserver {
+  /** Of the right token; each time it connects. */
+  onHello(hello: HelloOfExecutor): void;
+  onLog(): void;
+  onProgress(report: ProgressReport): void;
+  onFinished(): void;
+  /** It may come back. */
+  onDisconnected(): void;
+  /** Did not answer to so many pings, or did not come back for as long. */
+  onUnresponsive(): void;
+}
+
+const SOCKETS_MAX = 8;
+const HELLO_TIMEOUT_MS = 5_000;
+
+/**
+ * The service's end of one run's socket. The executor connects, again and again if need be; a new
+ * connection with the right token takes the place of the one before.
+ */
+export class ExecutorLink {
+  readonly #handover: Handover;
+  readonly #clock: Clock;
+  readonly #observer: LinkObserver;
+  readonly #server: Server;
+  readonly #sockets = new Set<Socket>();
+  #executor: Socket | undefined;
+  #missed = 0;
+  #cancelPing: CancelTimer | undefined;
+
+  private constructor(handover: Handover, clock: Clock, observer: LinkObserver) {
+    this.#handover = handover;
+    this.#clock = clock;
+    this.#observer = observer;
+    this.#server = createServer(socket => this.#welcome(socket));
+    this.#server.maxConnections = SOCKETS_MAX;
+  }
+
+  /** Begins to listen, in place of whoever listened there before. Rejects when it cannot. */
+  static async open(
+    handover: Handover,
+    options: {
+      readonly clock: Clock;
+      readonly observer: LinkObserver;
+      /** Executors of other accounts connect; the token keeps strangers out. */
+      readonly isForOthers: boolean;
+    },
+  ): Promise<ExecutorLink> {
+    const { socketPath } = handover;
+    const link = new ExecutorLink(handover, options.clock, options.observer);
+    await rm(socketPath, { force: true });
+    await new Promise<void>((resolve, reject) => {
+      link.#server.once('error', reject);
+      link.#server.listen(socketPath, resolve);
+    });
+    link.#server.on('error', () => undefined);
+    await chmod(socketPath, options.isForOthers ? 0o666 : 0o600);
+    return link;
+  }
+
+  /** From now on silence counts. Safe to call twice. */
+  watch(): void {
+    this.#cancelPing ??= this.#clock.after(PING_INTERVAL_MS, () => this.#ping());
+  }
+
+  get isConnected(): boolean {
+    return this.#executor !== undefined;
+  }
+
+  /** The secrets are copied and the copies wiped; the caller wipes its own. */
+  async go(go: Go, secrets: Secrets): Promise<void> {
+    if (this.#executor === undefined) return;
+    const handed = writeSecrets(this.#executor, secrets);
+    this.#send(go);
+    await handed;
+  }
+
+  end(mode: 'safe-stop' | 'stop' | 'kill', graceSeconds: number): void {
+    this.#send({ type: 'end', mode, graceSeconds });
+  }
+
+  async close(): Promise<void> {
+    this.#cancelPing?.();
+    for (const socket of this.#sockets) socket.destroy();
+    await new Promise(resolve => void this.#server.close(resolve));
+    await rm(this.#handover.socketPath, { force: true });
+  }
+
+  #send(message: ToExecutor): void {
+    if (this.#executor !== undefined) writeJson(this.#executor, message);
+  }
+
+  #ping(): void {
+    this.#missed += 1;
+    this.#cancelPing = this.#clock.after(PING_INTERVAL_MS, () => this.#ping());
+    if (this.#missed > PINGS_MISSED_MAX) this.#observer.onUnresponsive();
+    else this.#send({ type: 'ping' });
+  }
+
+  #welcome(socket: Socket): void {
+    this.#sockets.add(socket);
+    const cancelHello = this.#clock.after(HELLO_TIMEOUT_MS, () => socket.destroy());
+    socket.on('error', () => undefined);
+    readFrames(socket, frame => {
+      const value = frame.type === 'json' ? frame.value : undefined;
+      const parsed = v.safeParse(fromExecutorSchema, value);
+      if (!parsed.success) return;
+      const message = parsed.output;
+      if (message.type === 'hello') {
+        if (!isEqual(message.token, this.#handover.token)) {
+          socket.destroy();
+          return;
+        }
+        cancelHello();
+        const before = this.#executor;
+        this.#executor = socket;
+        if (before !== socket) before?.destroy();
+      }
+      if (socket === this.#executor) this.#take(message);
+    });
+    socket.once('close', () => {
+      cancelHello();
+      this.#sockets.delete(socket);
+      if (this.#executor !== socket) return;
+      this.#executor = undefined;
+      this.#observer.onDisconnected();
+    });
+  }
+
+  #take(message: FromExecutor): void {
+    this.#missed = 0;
+    if (message.type === 'hello') this.#observer.onHello(message);
+    else if (message.type === 'log') this.#observer.onLog();
+    else if (message.type === 'progress') this.#observer.onProgress(message.report);
+    else if (message.type === 'finished') this.#observer.onFinished();
+  }
+}
+
+function isEqual(one: string, other: string): boolean {
+  const [left, right] = [Buffer.from(one), Buffer.from(other)];
+  return left.length === right.length && timingSafeEqual(left, right);
+}
