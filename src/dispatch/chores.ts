@@ -9,7 +9,11 @@ export interface Chore {
   readonly everyMs: number;
   /** A topic of the store's `watch` at which it is done at once. */
   readonly topic?: string;
+  /** How many of it may be under way at once; default 1. */
+  readonly atOnceMax?: number;
   run(): Promise<unknown>;
+  /** Gives up what it waits for. */
+  stop?(): void;
 }
 
 /** The chores of one environment. Each goes its own pace: one that hangs or fails holds up no other. */
@@ -19,8 +23,10 @@ export class Chores {
   readonly #log: Logger;
   readonly #work = new Work();
   readonly #lastAtMs = new Map<Chore, number>();
-  /** Under way; true: it is wanted again. */
-  readonly #running = new Map<Chore, boolean>();
+  /** How many are under way. */
+  readonly #running = new Map<Chore, number>();
+  /** Asked for while as many were under way as may be. */
+  readonly #wanted = new Set<Chore>();
 
   constructor(chores: readonly Chore[], clock: Clock, log: Logger) {
     this.#chores = chores;
@@ -45,16 +51,18 @@ export class Chores {
 
   /** Nothing new begins; resolves when all that is under way has ended. */
   stop(): Promise<void> {
+    for (const chore of this.#chores) chore.stop?.();
     return this.#work.stop();
   }
 
   #begin(chore: Chore): void {
     if (this.#work.isStopped) return;
-    if (this.#running.has(chore)) {
-      this.#running.set(chore, true);
+    const running = this.#running.get(chore) ?? 0;
+    if (running >= (chore.atOnceMax ?? 1)) {
+      this.#wanted.add(chore);
       return;
     }
-    this.#running.set(chore, false);
+    this.#running.set(chore, running + 1);
     this.#lastAtMs.set(chore, this.#clock.nowMs());
     void this.#work.track(this.#do(chore));
   }
@@ -66,8 +74,7 @@ export class Chores {
       // It is tried again when its time comes.
       this.#log.warn({ err: error }, chore.failure);
     }
-    const isWantedAgain = this.#running.get(chore) === true;
-    this.#running.delete(chore);
-    if (isWantedAgain) this.#begin(chore);
+    this.#running.set(chore, (this.#running.get(chore) ?? 1) - 1);
+    if (this.#wanted.delete(chore)) this.#begin(chore);
   }
 }

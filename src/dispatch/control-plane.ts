@@ -4,7 +4,11 @@ import type { Logger } from '../base/logger.ts';
 import type { DispatchStore } from '../store/dispatch-store.ts';
 import { ActivationCodes } from './activation-codes.ts';
 import { ApiTokens } from './api-tokens.ts';
-import { Chores } from './chores.ts';
+import { CallbackDelivery } from './callback-delivery.ts';
+import { CallbackKeys } from './callback-keys.ts';
+import type { CallbackSender } from './callback-sender.ts';
+import { OUTBOX_INDEX } from './callbacks.ts';
+import { Chores, type Chore } from './chores.ts';
 import { ConnectionTests } from './connection-tests.ts';
 import { Connections } from './connections.ts';
 import { DispatchKeys } from './dispatch-key.ts';
@@ -44,9 +48,13 @@ export interface ControlPlaneParts {
   /** Of the first administrator; undefined: only tokens that were made before are taken. */
   readonly bootstrapToken?: string | undefined;
   readonly onOffer?: DispatcherParts['onOffer'];
+  /** Undefined: callbacks wait until there is a process that has one. */
+  readonly callbackSender?: CallbackSender | undefined;
 }
 
-const SCHEDULES_SWEEP_MS = 1_000;
+/** Of chores that look at an index: as often as anybody looks. */
+const SWEEP_MS = 1_000;
+const CALLBACKS_AT_ONCE_MAX = 8;
 
 /** All there is of one environment. */
 export interface EnvironmentServices {
@@ -66,6 +74,7 @@ export interface EnvironmentServices {
   readonly schedules: Schedules;
   readonly scheduleFiring: ScheduleFiring;
   readonly triggers: Triggers;
+  readonly callbackKeys: CallbackKeys;
   readonly triggerFiring: TriggerFiring;
 }
 
@@ -119,16 +128,30 @@ export class ControlPlane {
   }
 
   #choresOf(environment: string): Chores {
-    const { clock, log } = this.#parts;
-    const { scheduleFiring } = this.in(environment);
-    const chores = [
+    const { clock, log, callbackSender } = this.#parts;
+    const { scheduleFiring, repository, callbackKeys } = this.in(environment);
+    const chores: Chore[] = [
       {
         failure: 'schedules could not be started',
-        everyMs: SCHEDULES_SWEEP_MS,
+        everyMs: SWEEP_MS,
         run: () => scheduleFiring.sweep(),
       },
     ];
-    return new Chores(chores, clock, log);
+    const made = new Chores(chores, clock, log);
+    if (callbackSender !== undefined) {
+      const wake = (): void => made.onTopics([OUTBOX_INDEX]);
+      const about = { repository, sender: callbackSender, keys: callbackKeys, clock, log, wake };
+      const delivery = new CallbackDelivery(about);
+      chores.push({
+        failure: 'callbacks could not be made',
+        everyMs: SWEEP_MS,
+        topic: OUTBOX_INDEX,
+        atOnceMax: CALLBACKS_AT_ONCE_MAX,
+        run: () => delivery.sweep(),
+        stop: () => delivery.stop(),
+      });
+    }
+    return made;
   }
 
   #make(environment: string): EnvironmentServices {
@@ -167,6 +190,7 @@ export class ControlPlane {
       schedules: new Schedules(repository, clock),
       scheduleFiring: new ScheduleFiring(repository, runAs, clock),
       triggers: new Triggers(repository, clock),
+      callbackKeys: new CallbackKeys(repository, clock),
       triggerFiring: new TriggerFiring(repository, runAs, clock),
     };
   }

@@ -16,6 +16,7 @@ import {
 } from '../jobs/messages.ts';
 import { formatMoment } from './moments.ts';
 import { answerAfter, hasOthers } from './choose-machine.ts';
+import { tellIfBlocked, withBlocked } from './blocked-by-session.ts';
 import { suspendAfter } from './connection-suspension.ts';
 import type { DispatchKeys } from './dispatch-key.ts';
 import { MALFORMED, type MachineSender } from './machine-sender.ts';
@@ -149,9 +150,17 @@ export class Offers {
         hasOthers: hasOthers(current, machineId, said.code, members),
       }),
       {
-        more: (after, before) => this.#withAnswer(after, before, machineId, said),
-        with: (draft, after) =>
-          suspendAfter(draft, this.#repository, { ...after, machineId }, this.#clock.wallMs()),
+        more: (after, before) =>
+          withBlocked(
+            this.#withAnswer(after, before, machineId, said),
+            said.code,
+            this.#clock.wallMs(),
+          ),
+        with: async (draft, after, before) => {
+          tellIfBlocked(draft, this.#repository.partition, before, after);
+          const nowMs = this.#clock.wallMs();
+          await suspendAfter(draft, this.#repository, { ...after, machineId }, nowMs);
+        },
         entry: () => ({ type: 'machineReturnedError', machineId, attempt: run.attempt, ...fault }),
       },
     );

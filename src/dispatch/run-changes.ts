@@ -1,4 +1,5 @@
 import type { Clock } from '../base/clock.ts';
+import { queueEnd } from './callbacks.ts';
 import { Problem } from './problem.ts';
 import { Draft, type Repository, type Versioned } from './repository.ts';
 import { appendEvent, type RunEventEntry } from './run-events.ts';
@@ -13,7 +14,7 @@ export interface Around {
   /** Changes more of the run, which has its new life already. */
   readonly more?: (after: Run, before: Run) => Run;
   /** Adds to the step. */
-  readonly with?: (draft: Draft, after: Run) => Promise<void>;
+  readonly with?: (draft: Draft, after: Run, before: Run) => Promise<void>;
   readonly entry?: (after: Run) => Omit<RunEventEntry, 'atMs'> | undefined;
 }
 
@@ -100,7 +101,7 @@ export class RunChanges {
     const advanced = withLife(before.value, transition.life);
     const after = around.more?.(advanced, before.value) ?? advanced;
     this.#write(draft, before, after, around.entry?.(after));
-    await around.with?.(draft, after);
+    await around.with?.(draft, after, before.value);
     const run = { id: before.id, version: before.version + 1, value: after };
     return { draft, answer: { run, transition } };
   }
@@ -113,6 +114,7 @@ export class RunChanges {
   ): void {
     draft.replace(RUN, before, after);
     moveInIndexes(draft, before.value, after);
+    queueEnd(draft, this.#repository.partition, before.value, after);
     if (entry !== undefined)
       appendEvent(draft, before.id, { atMs: this.#clock.wallMs(), ...entry });
   }

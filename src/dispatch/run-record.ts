@@ -96,6 +96,8 @@ export const runSchema = v.object({
   parentRunId: v.optional(idSchema),
   inputBytes: countSchema,
   answers: v.record(idSchema, answerSchema),
+  /** When a machine first said that the session of a user is in the way. */
+  blockedAtMs: v.optional(momentSchema),
   // From here on: what its end brought.
   accountName: v.optional(v.string()),
   agentVersion: v.optional(v.string()),
