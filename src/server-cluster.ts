@@ -122,22 +122,31 @@ export async function openClusterStore(
   clock: Clock,
 ): Promise<RelayStore | undefined> {
   if (config.redis === undefined) return undefined;
-  const target = redisTarget(config);
-  const open = (use: string, blockingMsMax: number): RedisClient =>
-    openRedis({
-      target,
-      clock,
-      connectionName: `halfway:${config.nodeId}:${use}`,
-      commandTimeoutMs: STORE_TIMEOUT_MS,
-      blockingMsMax,
-    });
-  const commands = open('store', 0);
-  const feed = open('store-feed', STORE_FEED_MS_MAX);
+  const commands = openClusterClient(config, clock, { use: 'store', blockingMsMax: 0 });
+  const feed = openClusterClient(config, clock, {
+    use: 'store-feed',
+    blockingMsMax: STORE_FEED_MS_MAX,
+  });
   const store = new RedisStore({ commands, feed, keyPrefix: config.redisPrefix });
   await commands.untilUp(REDIS_START_MS);
   return closing(store, () => {
     commands.close();
     feed.close();
+  });
+}
+
+/** A connection of this node to the cluster's Redis, for a use that its name shows. */
+export function openClusterClient(
+  config: Config,
+  clock: Clock,
+  { use, blockingMsMax }: { readonly use: string; readonly blockingMsMax: number },
+): RedisClient {
+  return openRedis({
+    target: redisTarget(config),
+    clock,
+    connectionName: `halfway:${config.nodeId}:${use}`,
+    commandTimeoutMs: STORE_TIMEOUT_MS,
+    blockingMsMax,
   });
 }
 

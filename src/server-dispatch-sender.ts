@@ -1,3 +1,4 @@
+import type { EchoAnswer, MachineEcho } from './api/ports.ts';
 import type { Clock } from './base/clock.ts';
 import type { Logger } from './base/logger.ts';
 import type { MachineRequest, MachineResponse, MachineSender } from './dispatch/machine-sender.ts';
@@ -5,6 +6,7 @@ import { audienceOf } from './dispatch/offers.ts';
 import type { RelayTokens } from './dispatch/ports.ts';
 import { Problem } from './dispatch/problem.ts';
 import type { RefusalReason } from './protocol/refusals.ts';
+import type { HeaderPairs } from './protocol/relayed-headers.ts';
 import { parseRequestPath } from './protocol/request-path.ts';
 import type { HttpBody } from './relay/http-relaying.ts';
 import { INLINE_BODY_BYTES_MAX } from './relay/limits.ts';
@@ -24,6 +26,8 @@ export interface RelayMachineSenderDeps {
 }
 
 const SEND_TOKEN_SECONDS = 10 * 60;
+/** A machine that is there answers an echo in the time of a round trip. */
+const ECHO_TIMEOUT_MS = 10_000;
 /** An answer that is longer is nothing that a machine would say. */
 const ANSWER_BYTES_MAX = 1024 * 1024;
 /** Pieces of a body that goes by a rendezvous. */
@@ -33,18 +37,55 @@ const CHUNK_BYTES = 64 * 1024;
  * Reaches machines as any sender would, with a token and through all checks, but without leaving the process: the core
  * of the relay takes a request from here as from a socket, and finds the listener on whichever node it is.
  */
-export class RelayMachineSender implements MachineSender {
+export class RelayMachineSender implements MachineSender, MachineEcho {
   readonly #deps: RelayMachineSenderDeps;
+  /** One for each machine that is being asked. */
+  readonly #underWay = new Set<() => void>();
 
   constructor(deps: RelayMachineSenderDeps) {
     this.#deps = deps;
   }
 
-  async send(request: MachineRequest): Promise<MachineResponse> {
-    const path = audienceOf(request.environment, request.machineId);
+  send(request: MachineRequest): Promise<MachineResponse> {
+    const { environment, machineId, path, body, signature, timeoutMs } = request;
+    return this.#ask(audienceOf(environment, machineId), {
+      method: 'POST',
+      path,
+      headers: [
+        ['content-type', 'application/json'],
+        ['halfway-signature', signature],
+      ],
+      body: bodyOf(Buffer.from(body)),
+      timeoutMs,
+      signal: undefined,
+    });
+  }
+
+  async echo(environment: string, machineId: string, signal: AbortSignal): Promise<EchoAnswer> {
+    const { clock } = this.#deps;
+    const startedAtMs = clock.nowMs();
+    const response = await this.#ask(audienceOf(environment, machineId), {
+      method: 'GET',
+      path: 'echo',
+      headers: [],
+      body: { kind: 'none' },
+      timeoutMs: ECHO_TIMEOUT_MS,
+      signal,
+    });
+    if (response.type === 'fault') return response;
+    const roundTripMs = Math.round((clock.nowMs() - startedAtMs) * 10) / 10;
+    return { type: 'answer', status: response.status, roundTripMs };
+  }
+
+  /** Waits for nobody any more: whether they have heard what was asked is not known. */
+  close(): void {
+    for (const giveUp of this.#underWay) giveUp();
+  }
+
+  async #ask(path: string, asked: Asked): Promise<MachineResponse> {
     try {
       const token = await this.#deps.tokens.mint(path, 'Send', SEND_TOKEN_SECONDS);
-      return await this.#relay(request, path, token);
+      return await this.#relay(path, token, asked);
     } catch (error) {
       if (error instanceof Problem) return fault('EndpointDoNotExist');
       this.#deps.log.error({ err: error, path }, 'a machine could not be asked');
@@ -52,23 +93,19 @@ export class RelayMachineSender implements MachineSender {
     }
   }
 
-  async #relay(request: MachineRequest, path: string, token: string): Promise<MachineResponse> {
+  async #relay(path: string, token: string, asked: Asked): Promise<MachineResponse> {
     const { relay, clock, log, host } = this.#deps;
-    const parsed = parseRequestPath(`/${path}/${request.path}`, { encodedSlashes: 'refuse' });
+    const parsed = parseRequestPath(`/${path}/${asked.path}`, { encodedSlashes: 'refuse' });
     if (parsed === undefined) return fault('EndpointDoNotExist');
-    const asked: RelayRequest = {
+    const request: RelayRequest = {
       host,
       origin: `ws://${host}`,
       path: parsed,
       query: { token, userQuery: '' },
-      headers: [
-        ['host', host],
-        ['content-type', 'application/json'],
-        ['halfway-signature', request.signature],
-      ],
+      headers: [['host', host], ...asked.headers],
       remote: { address: '127.0.0.1', port: 0 },
     };
-    const admitted = relay.http(asked, 'POST');
+    const admitted = relay.http(request, asked.method);
     if ('reason' in admitted) {
       log.debug({ reason: admitted.reason, path }, 'a machine could not be asked');
       return fault(faultOf(admitted.reason));
@@ -79,6 +116,8 @@ export class RelayMachineSender implements MachineSender {
       const over = (response: MachineResponse): void => {
         isOver = true;
         cancel();
+        this.#underWay.delete(giveUp);
+        asked.signal?.removeEventListener('abort', giveUp);
         resolve(response);
       };
       const giveUp = (): void => {
@@ -86,10 +125,23 @@ export class RelayMachineSender implements MachineSender {
         over(fault('ConnectionTimeout'));
         relayed?.senderGone();
       };
-      const cancel = clock.after(request.timeoutMs, giveUp);
-      relayed = admitted.relay(new AnswerReader(over, giveUp), bodyOf(Buffer.from(request.body)));
+      const cancel = clock.after(asked.timeoutMs, giveUp);
+      this.#underWay.add(giveUp);
+      asked.signal?.addEventListener('abort', giveUp, { once: true });
+      relayed = admitted.relay(new AnswerReader(over, giveUp), asked.body);
     });
   }
+}
+
+/** One request to a machine, as the relay carries it. */
+interface Asked {
+  readonly method: 'GET' | 'POST';
+  /** Behind the machine's own. */
+  readonly path: string;
+  readonly headers: HeaderPairs;
+  readonly body: HttpBody;
+  readonly timeoutMs: number;
+  readonly signal: AbortSignal | undefined;
 }
 
 /** Gathers the answer to one request. */

@@ -1,3 +1,4 @@
+import type { Config } from './config/options.ts';
 import type { Hops } from './cluster/hops.ts';
 import { DIRECTORY_METRICS } from './cluster/metrics.ts';
 import { MESH_METRICS } from './cluster/mesh-metrics.ts';
@@ -14,12 +15,18 @@ import { TRANSPORT_METRICS } from './transports/metrics.ts';
 import { POLL_METRICS, SESSION_ROLES } from './transports/poll/poll-metrics.ts';
 import type { PollSessions } from './transports/poll/poll-sessions.ts';
 import type { TlsTerminator } from './transports/tls-terminator.ts';
+import {
+  collectDispatch,
+  DISPATCH_METRICS,
+  type DispatchGauges,
+} from './server-dispatch-metrics.ts';
 import { UWS_VERSION, VERSION } from './version.ts';
 
 /** What is looked at when metrics are read: plain fields that the data path counts in. */
 export interface MetricSources {
   readonly cluster: OpenCluster | undefined;
   readonly hops: Hops;
+  readonly dispatch: { gauges(): DispatchGauges } | undefined;
   readonly namespaces: NamespaceTable;
   readonly relay: Relay;
   readonly sessions: PollSessions;
@@ -34,6 +41,9 @@ export interface ServerMetrics {
   readonly read: () => Promise<{ readonly text: string; readonly contentType: string }>;
   readonly snapshot: () => Promise<MetricSnapshot>;
 }
+
+/** `<environment>/m/<machine>`. */
+const MACHINE_NAME = /^([a-z0-9-]{1,63})\/m\/[^/]+$/i;
 
 const HOP_METRICS = [
   {
@@ -67,7 +77,10 @@ const SERVER_METRICS = [
 ] as const;
 
 /** Joins the parts' metric lists with prom-client; `entityLabelsMax` caps the hybrid_connection label. */
-export function serverMetrics(entityLabelsMax: number): ServerMetrics {
+export function serverMetrics({
+  entityLabelsMax,
+  dispatch,
+}: Pick<Config, 'entityLabelsMax' | 'dispatch'>): ServerMetrics {
   const metrics = createMetrics(
     [
       RELAY_METRICS,
@@ -77,12 +90,16 @@ export function serverMetrics(entityLabelsMax: number): ServerMetrics {
       DIRECTORY_METRICS,
       MESH_METRICS,
       HOP_METRICS,
+      dispatch ? DISPATCH_METRICS : [],
     ],
     {
       defaultMetrics: true,
     },
   );
-  const entityLabel = metrics.cappedLabel(entityLabelsMax);
+  const capLabel = metrics.cappedLabel(entityLabelsMax);
+  // Machines are many, and each has a hybrid connection: those of an environment are one.
+  const entityLabel = (name: string): string =>
+    capLabel.of(dispatch ? name.replace(MACHINE_NAME, '$1/m/*') : name);
   metrics.gauge('halfway_build_info').set(1, {
     version: VERSION,
     node_version: process.versions.node,
@@ -94,7 +111,7 @@ export function serverMetrics(entityLabelsMax: number): ServerMetrics {
     // What was refused before a hybrid connection was known has an empty label, which takes no place.
     return entity === undefined || entity === ''
       ? labels
-      : { ...labels, hybrid_connection: entityLabel.of(entity) };
+      : { ...labels, hybrid_connection: entityLabel(entity) };
   };
   return {
     meter: {
@@ -106,6 +123,7 @@ export function serverMetrics(entityLabelsMax: number): ServerMetrics {
         collectEntities(sources);
         collectProcess(sources);
         collectPolls(metrics, sources.sessions);
+        if (sources.dispatch !== undefined) collectDispatch(metrics, sources.dispatch.gauges());
         if (sources.cluster !== undefined) collectCluster(metrics, sources.cluster, sources.hops);
       }),
     read: async () => ({ text: await metrics.text(), contentType: metrics.contentType }),
@@ -119,7 +137,7 @@ export function serverMetrics(entityLabelsMax: number): ServerMetrics {
     for (const namespace of namespaces.all) {
       for (const entity of namespace.hybridConnections) {
         count += 1;
-        const label = entityLabel.of(entity.name);
+        const label = entityLabel(entity.name);
         const sum = sums.get(label) ?? {
           listeners: 0,
           pairs: 0,

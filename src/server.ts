@@ -12,6 +12,7 @@ import { drainAnswer } from './management/drain-request.ts';
 import type { ApiAnswer } from './management/api-answers.ts';
 import type { ApiRequest } from './management/api-request.ts';
 import type { MetricSnapshot } from './observability/metrics.ts';
+import { openDispatch, type OpenDispatch } from './server-dispatch.ts';
 import { openManagement } from './server-management.ts';
 import { serverMetrics } from './server-metrics.ts';
 import { openPollSessions, pollRoutes } from './server-polls.ts';
@@ -80,6 +81,8 @@ export interface ServerDeps {
   /** Somebody asked through the admin port for what SIGTERM does. */
   readonly onDrainRequest?: () => void;
   readonly worker?: WorkerParts;
+  /** Of the built web portal, in place of the program's own. */
+  readonly portalFolder?: string;
 }
 
 /** How long a TLS client may take for its handshake. */
@@ -99,7 +102,7 @@ export async function startServer(config: Config, deps: ServerDeps): Promise<Run
   const startedAtMs = clock.nowMs();
   const random = new Randomness();
   const namespaces = new NamespaceTable(config.namespaces, clock.wallMs());
-  const metrics = serverMetrics(config.entityLabelsMax);
+  const metrics = serverMetrics(config);
   const dataPlane = await openDataPlane(config, { log, clock, meter: metrics.meter });
   if ('unavailable' in dataPlane) throw new StartError(dataPlane.unavailable);
   const store = worker?.store ?? (await openClusterStore(config, clock));
@@ -121,7 +124,14 @@ export async function startServer(config: Config, deps: ServerDeps): Promise<Run
     hops,
     ...(worker?.coordinator === undefined ? {} : { coordinator: worker.coordinator }),
   });
-  const events = new RelayEvents({ clock, random, log, meter: metrics.meter });
+  let dispatch: OpenDispatch | undefined;
+  const events = new RelayEvents({
+    clock,
+    random,
+    log,
+    meter,
+    onListener: (hybridConnection, what) => dispatch?.onListener(hybridConnection, what),
+  });
   const relay = new Relay({
     namespaces,
     verifier: new TokenVerifier(),
@@ -150,6 +160,13 @@ export async function startServer(config: Config, deps: ServerDeps): Promise<Run
     });
   }
 
+  if (config.dispatch) {
+    const { configuration } = management;
+    const { portalFolder } = deps;
+    const about = { clock, log, random, meter, namespaces, configuration, relay, portalFolder };
+    dispatch = await openDispatch(config, about);
+  }
+
   let drainPhase: 'no' | 'announced' | 'draining' = 'no';
   const readiness = (): Readiness => ({
     ready: drainPhase === 'no',
@@ -158,6 +175,7 @@ export async function startServer(config: Config, deps: ServerDeps): Promise<Run
       ...(dataPlane.degraded === undefined ? [] : [`degraded: ${dataPlane.degraded}`]),
       ...management.degradedReasons().map(reason => `degraded: ${reason}`),
       ...(cluster?.degradedReasons() ?? []).map(reason => `degraded: ${reason}`),
+      ...(dispatch?.degradedReasons() ?? []).map(reason => `degraded: ${reason}`),
     ],
   });
 
@@ -220,6 +238,13 @@ export async function startServer(config: Config, deps: ServerDeps): Promise<Run
         answerHealth(segment.slice(1), response, readiness, isHead),
       poll,
     },
+    mount: app =>
+      dispatch?.mount(app, {
+        outbox,
+        peers: incoming.peers,
+        disarmTimeout: dataPlane.disarmTimeout,
+        reportBug,
+      }),
   };
 
   const status = (): StatusReport => ({
@@ -245,6 +270,7 @@ export async function startServer(config: Config, deps: ServerDeps): Promise<Run
   metrics.collectFrom({
     cluster,
     hops,
+    dispatch,
     namespaces,
     relay,
     sessions,
@@ -280,9 +306,11 @@ export async function startServer(config: Config, deps: ServerDeps): Promise<Run
   if (adminPort === undefined) {
     publicPort.close();
     dataPlane.close();
+    await dispatch?.close();
     management.close();
     throw adminPortTaken(config);
   }
+  await dispatch?.start(publicPort.port);
 
   const stopRebalancing =
     cluster === undefined
@@ -294,6 +322,7 @@ export async function startServer(config: Config, deps: ServerDeps): Promise<Run
     if (isStopped) return;
     isStopped = true;
     stopRebalancing?.();
+    await dispatch?.close();
     await cluster?.close();
     sessions.close();
     publicPort.close();
@@ -316,6 +345,7 @@ export async function startServer(config: Config, deps: ServerDeps): Promise<Run
     async drain({ closePort = false } = {}) {
       if (drainPhase !== 'no') return;
       drainPhase = 'announced';
+      dispatch?.drain();
       if (closePort || config.drainPort === 'closed') publicPort.stopListening();
       if (cluster !== undefined) await cluster.directory.setState('draining');
       // Work still comes in until the balancer has noticed; refusing it now would only fail it.

@@ -25,7 +25,9 @@ export async function runDev(
   const isTerminal = context.stdout.isTTY === true;
   const withFormat = isTerminal ? { ...DEV_TERMINAL, ...context.env } : context.env;
   const loaded = loadServerConfig('dev', flags, { ...context, env: withFormat });
-  const { config, rule } = withDevRule(loaded.config, devKey(options.keyFile, context));
+  const made = withDevRule(loaded.config, devKey(options.keyFile, context));
+  const { rule } = made;
+  const config = withApiToken(made.config);
   return runServer(
     {
       config,
@@ -67,6 +69,12 @@ function keyFrom(file: string): string {
   }
 }
 
+/** Somebody must be the first administrator of job dispatch. */
+function withApiToken(config: Config): Config {
+  if (!config.dispatch || config.apiToken !== undefined) return config;
+  return { ...config, apiToken: `hwt_${randomBytes(KEY_BYTES).toString('base64url')}` };
+}
+
 /** Sees to it that one namespace answers to localhost and has a rule with all rights. */
 function withDevRule(
   config: Config,
@@ -93,15 +101,15 @@ function answersToLocalhost({ hosts }: NamespaceDescription): boolean {
   return hosts.length === 0 || hosts.includes('localhost');
 }
 
-/** What to copy, for a newcomer's first two minutes. */
-function welcome(what: {
+interface Started {
   readonly config: Config;
-  readonly rule: SasRule;
   readonly port: number;
-  readonly adminPort: number;
   readonly invocation: string;
   readonly bold: (text: string) => string;
-}): string {
+}
+
+/** What to copy, for a newcomer's first two minutes. */
+function welcome(what: Started & { readonly rule: SasRule; readonly adminPort: number }): string {
   const { config, rule, port, adminPort, invocation, bold } = what;
   const connectionString = formatConnectionString({
     endpoint: { scheme: 'sb', host: 'localhost', port },
@@ -129,8 +137,23 @@ ${open}
     ${bold(`${invocation} connect hello --text${tls}`)}
     ${bold(`${invocation} request hello -d 'Good morning'${tls}`)}
 
-  Status page
+${config.dispatch ? dispatchWelcome(what) : ''}  Status page
     http://${shown}:${adminPort}/status
+
+`;
+}
+
+/** Job dispatch in four commands, for programs that this computer runs itself. */
+function dispatchWelcome({ config, port, invocation, bold }: Started): string {
+  const url = `${config.tlsCert === undefined ? 'http' : 'https'}://localhost:${port}`;
+  return `  Job dispatch: programs run on other computers, which take them from here
+    export HALFWAY_ENDPOINT='${url}'
+    export HALFWAY_API_TOKEN='${config.apiToken ?? ''}'
+    ${bold(`${invocation} machine register`)}
+    ${bold(`${invocation} machine run`)}
+    ${bold(`${invocation} run list`)}
+  In a browser, with the same token
+    ${url}/$portal/
 
 `;
 }

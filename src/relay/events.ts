@@ -9,6 +9,8 @@ import type { Channel, Meter, PairEnd, Randomness, Refused, RelayRequest } from 
 /** Who asks, for logs and the `role` label of refusals. */
 export type Role = 'listener' | 'sender' | 'http' | 'rendezvous' | 'poll';
 
+export type ListenerObserver = (hybridConnection: HybridConnection, what: 'came' | 'gone') => void;
+
 /** What became of a sender that was held because its listener was not there. */
 export type HeldOutcome = 'offered' | 'refused' | 'gone';
 
@@ -21,17 +23,21 @@ export class RelayEvents {
   readonly #random: Randomness;
   readonly #log: Logger;
   readonly #meter: Meter;
+  readonly #onListener: ListenerObserver;
 
   constructor(deps: {
     readonly clock: Clock;
     readonly random: Randomness;
     readonly log: Logger;
     readonly meter: Meter;
+    /** Told when a listener of this node comes or is gone. */
+    readonly onListener?: ListenerObserver;
   }) {
     this.#clock = deps.clock;
     this.#random = deps.random;
     this.#log = deps.log;
     this.#meter = deps.meter;
+    this.#onListener = deps.onListener ?? (() => undefined);
   }
 
   /** The relay says no: gives the text to send. `hybridConnection` only when it is known to exist. */
@@ -67,6 +73,7 @@ export class RelayEvents {
   }
 
   listenerRegistered(listener: ControlChannel, request: RelayRequest): void {
+    this.#onListener(listener.hybridConnection, 'came');
     const { name } = listener.hybridConnection;
     this.#meter.count('halfway_listener_connections_total', resultOf(name, 101));
     this.#log.info(
@@ -82,6 +89,7 @@ export class RelayEvents {
   }
 
   listenerEnded(listener: ControlChannel, reason: DisconnectReason): void {
+    this.#onListener(listener.hybridConnection, 'gone');
     this.#meter.count('halfway_listener_disconnects_total', { reason });
     this.#log.info(
       {

@@ -26,12 +26,15 @@ export interface PublicRoutes {
   readonly webSocket: WebSocketRouteOptions;
   readonly pollSocket: PollSocketOptions;
   readonly http: HttpRouteOptions;
+  /** Further routes, below paths of their own. */
+  readonly mount?: ((app: TemplatedApp) => void) | undefined;
 }
 
 /** The route table: WebSocket handshakes by their place, everything else to one. */
 function routes(options: PublicRoutes, lender: CorkLender): TemplatedApp {
-  return uWS
-    .App()
+  const app = uWS.App();
+  options.mount?.(app);
+  return app
     .ws(POLL_SOCKET_PATTERN, pollSocketRoute(options.pollSocket))
     .ws('/*', webSocketRoute(options.webSocket, lender))
     .any('/*', httpRoute(options.http));
