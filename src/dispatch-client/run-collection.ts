@@ -34,7 +34,6 @@ export interface Watching {
   readonly signal?: AbortSignal | undefined;
 }
 
-const AT_ONCE = 200;
 /** The server holds a request for so long while there is nothing new. */
 const WAIT_SECONDS = 20;
 const WAIT_TIMEOUT_MS = 45_000;
@@ -121,15 +120,11 @@ export class RunCollection extends RecordCollection<RunView> {
     });
     const wait = follow ? { wait: WAIT_SECONDS } : {};
     for (let after = from; ;) {
-      const call = {
-        query: { after, limit: AT_ONCE, ...wait },
-        timeoutMs: WAIT_TIMEOUT_MS,
-        signal,
-      };
+      const call = { query: { after, ...wait }, timeoutMs: WAIT_TIMEOUT_MS, signal };
       const body = await this.#throughOutages(() => this.#call('GET', path, call), follow, signal);
       const { items, next, isOver: isAll } = readAnswer(schema, body);
       yield* items;
-      if (items.length === 0 && (isAll || !follow)) return;
+      if (isAll || (items.length === 0 && !follow)) return;
       after = Math.max(after, next);
     }
   }

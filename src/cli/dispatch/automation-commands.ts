@@ -56,6 +56,13 @@ export function addAutomationCommands(program: Command, context: CommandContext)
     .action(async (text: string, values: TriggerSetOptions) => {
       await (await import('./automation.ts')).runTriggerSet(text, values, context);
     });
+  named(
+    trigger,
+    'rotate-secret',
+    'make a new secret and print it; the old one is good a while',
+  ).action(async (text: string, values: ApiOptions) => {
+    await (await import('./automation.ts')).runTriggerRotate(text, values, context);
+  });
   addSharedVerbs(trigger, 'trigger', words, context);
 }
 

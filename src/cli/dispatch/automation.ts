@@ -1,5 +1,5 @@
 import { readAnswer } from '../../dispatch-client/record-collection.ts';
-import { outcomePageSchema } from '../../dispatch-client/representations.ts';
+import { outcomePageSchema, triggerSchema } from '../../dispatch-client/representations.ts';
 import { usageError } from '../command-error.ts';
 import { writeLine, type CommandContext } from '../context.ts';
 import type { ApiOptions } from './api-options.ts';
@@ -144,6 +144,20 @@ export async function runTriggerCreate(
       );
     }
     await writeLine(context.stdout, plain(trigger.secret ?? ''));
+  });
+}
+
+/** `halfway trigger rotate-secret`: the new one on standard output. */
+export async function runTriggerRotate(
+  text: string,
+  options: ApiOptions,
+  context: CommandContext,
+): Promise<void> {
+  await withDispatch(options, context, async client => {
+    const { id } = await findRecord(client.triggers, text, 'trigger');
+    const answer = await client.triggers.act(id, 'rotate-secret');
+    if (options.json === true) return printJson(answer, context);
+    await writeLine(context.stdout, plain(readAnswer(triggerSchema, answer).secret ?? ''));
   });
 }
 

@@ -6,7 +6,7 @@ import { EXIT, usageError, type ExitCode } from '../command-error.ts';
 import { writeLine, type CommandContext } from '../context.ts';
 import { parseDuration } from '../duration.ts';
 import { withDispatch } from './open-dispatch.ts';
-import { findRecord, type FoundTarget } from './find-record.ts';
+import { findRecord } from './find-record.ts';
 import { followRun, outcomeOf } from './run-follow.ts';
 import {
   objectIn,
@@ -54,29 +54,22 @@ export async function runRunStart(
   if (options.follow === true && options.json === true) {
     throw usageError('With --follow standard output is the log; give --wait --json for the run');
   }
+  if (options.idempotencyKey !== undefined && options.secretInput !== undefined) {
+    throw usageError(
+      'Secret inputs are sealed anew each time, so that no request is the same as another: leave out --idempotency-key',
+    );
+  }
   const settings = await requestOf(command, options, context);
   const secrets = await secretInputs(options, context);
   return withDispatch(options, context, async client => {
     const connection = await findRecord(client.connections, options.connection, 'connection');
-    // Made here, since secret inputs are bound to it when they are sealed.
-    const id = randomUUID();
-    const sealed =
-      Object.keys(secrets).length === 0
-        ? {}
-        : await sealedInputs(
-            await trustedKey(client, await targetOf(client, connection), options, context),
-            id,
-            secrets,
-          );
-    const run = await client.runs.create(
-      {
-        id,
-        ...runOf(connection, settings),
-        ...defined({ parentRunId: options.parent }),
-        sealedInputs: sealed,
-      },
-      { idempotencyKey: options.idempotencyKey },
-    );
+    const request = {
+      ...runOf(connection, settings),
+      ...defined({ parentRunId: options.parent }),
+      ...(await sealedFor(client, connection, secrets, { options, context })),
+    };
+    const { idempotencyKey } = options;
+    const run = await client.runs.create(request, { idempotencyKey });
     if (options.wait !== true && options.follow !== true) {
       if (options.json === true) await printJson(run, context);
       else await writeLine(context.stdout, run.id);
@@ -88,6 +81,20 @@ export async function runRunStart(
     if (options.json === true) await printJson(ended, context);
     return outcomeOf(ended, options, context);
   });
+}
+
+/** The secret inputs sealed to the target, with the id of the run that they are bound to; nothing without any. */
+async function sealedFor(
+  client: DispatchClient,
+  { target: { kind, id: targetId } }: ConnectionView,
+  secrets: Readonly<Record<string, string>>,
+  { options, context }: { readonly options: TrustOptions; readonly context: CommandContext },
+): Promise<object> {
+  if (Object.keys(secrets).length === 0) return {};
+  const { name } = await (kind === 'machine' ? client.machines : client.groups).get(targetId);
+  const key = await trustedKey(client, { kind, id: targetId, name }, options, context);
+  const id = randomUUID();
+  return { id, sealedInputs: await sealedInputs(key, id, secrets) };
 }
 
 /** A request for a run with a connection. What has no account runs with whoever is signed in. */
@@ -135,14 +142,6 @@ async function jobOf(
   }
   const shown = ref ?? basename(program).slice(0, REF_CHARS_MAX);
   return { ref: shown === '' ? program.slice(0, REF_CHARS_MAX) : shown, kind: 'command', command };
-}
-
-async function targetOf(
-  client: DispatchClient,
-  { target: { kind, id } }: ConnectionView,
-): Promise<FoundTarget> {
-  const { name } = await (kind === 'machine' ? client.machines : client.groups).get(id);
-  return { kind, id, name };
 }
 
 /** A duration option in whole seconds. */
