@@ -46,7 +46,7 @@ export class ExecutorLink {
   #missed = 0;
   #cancelPing: CancelTimer | undefined;
 
-  private constructor(handover: Handover, clock: Clock, observer: LinkObserver) {
+  constructor(handover: Handover, clock: Clock, observer: LinkObserver) {
     this.#handover = handover;
     this.#clock = clock;
     this.#observer = observer;
@@ -54,26 +54,20 @@ export class ExecutorLink {
     this.#server.maxConnections = SOCKETS_MAX;
   }
 
-  /** Begins to listen, in place of whoever listened there before. Rejects when it cannot. */
-  static async open(
-    handover: Handover,
-    options: {
-      readonly clock: Clock;
-      readonly observer: LinkObserver;
-      /** Executors of other accounts connect; the token keeps strangers out. */
-      readonly isForOthers: boolean;
-    },
-  ): Promise<ExecutorLink> {
-    const { socketPath } = handover;
-    const link = new ExecutorLink(handover, options.clock, options.observer);
+  /**
+   * Begins to listen, in place of whoever listened there before. Rejects when it cannot.
+   *
+   * @param isForOthers executors of other accounts connect; the token keeps strangers out
+   */
+  async listen(isForOthers: boolean): Promise<void> {
+    const { socketPath } = this.#handover;
     await rm(socketPath, { force: true });
     await new Promise<void>((resolve, reject) => {
-      link.#server.once('error', reject);
-      link.#server.listen(socketPath, resolve);
+      this.#server.once('error', reject);
+      this.#server.listen(socketPath, resolve);
     });
-    link.#server.on('error', () => undefined);
-    await chmod(socketPath, options.isForOthers ? 0o666 : 0o600);
-    return link;
+    this.#server.on('error', () => undefined);
+    await chmod(socketPath, isForOthers ? 0o666 : 0o600);
   }
 
   /** From now on silence counts. Safe to call twice. */

@@ -16,8 +16,6 @@ export const journalLineSchema = v.variant('type', [
     ...attempt,
     mode: modeSchema,
     jobRef: v.string(),
-    /** Of the folder with what the line has no room for. */
-    folder: v.string(),
     atMs: count,
   }),
   v.object({ type: v.literal('GRANTED'), ...attempt }),

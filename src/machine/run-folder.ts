@@ -55,11 +55,13 @@ export class RunFolder {
     return new RunFolder(path, record);
   }
 
-  /** Undefined: it is not there, or damaged. */
-  static async load(runs: string, name: string): Promise<RunFolder | undefined> {
-    const path = join(runs, name);
+  /** Of an attempt in the journal. Undefined: it is not there, or damaged. */
+  static async load(runs: string, about: Attempt): Promise<RunFolder | undefined> {
+    const path = join(runs, nameOf(about));
     const record = parse(recordSchema, await readIfThere(join(path, 'offer.json')));
-    return record === undefined ? undefined : new RunFolder(path, record);
+    const offer = record?.offer;
+    const isIts = offer?.runId === about.runId && offer.fence === about.fence;
+    return record === undefined || !isIts ? undefined : new RunFolder(path, record);
   }
 
   /** Removes the folders whose names are not among these: what was never promised, or is over. */
