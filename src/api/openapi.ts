@@ -210,14 +210,26 @@ function jsonSchemaOf(
       valibotSchema.type === 'custom'
         ? { type: 'string', enum: Object.keys(JOB_ERRORS) }
         : undefined,
-    overrideAction: ({ valibotAction, jsonSchema }) =>
-      isRegex(valibotAction)
-        ? { ...jsonSchema, pattern: valibotAction.requirement.source }
-        : undefined,
+    overrideAction: ({ valibotAction, jsonSchema }) => {
+      const pattern = patternOf(valibotAction);
+      if (pattern === undefined) return undefined;
+      if (jsonSchema.pattern === undefined) return { ...jsonSchema, pattern };
+      return { ...jsonSchema, allOf: [...(jsonSchema.allOf ?? []), { pattern }] };
+    },
   });
   return rest;
 }
 
+/** Patterns of ours have no flag but `u`, which JSON Schema means anyhow. */
+function patternOf(action: object): string | undefined {
+  if (isRegex(action)) return action.requirement.source;
+  return isStart(action) ? `^${action.requirement}` : undefined;
+}
+
 function isRegex(action: object): action is v.RegexAction<string, undefined> {
   return 'type' in action && action.type === 'regex';
+}
+
+function isStart(action: object): action is v.StartsWithAction<string, string, undefined> {
+  return 'type' in action && action.type === 'starts_with';
 }

@@ -167,13 +167,18 @@ async function sentBody(
 }
 
 function bodyOf<Body>(
-  { schema, isOptional, refuse }: BodySpec<Body>,
+  { kind, schema, isOptional, refuse }: BodySpec<Body>,
   sent: unknown,
   faults: FieldFault[],
 ): Body | undefined {
   refuse?.(sent);
   if (sent === undefined && isOptional !== true) {
     faults.push({ path: '', message: 'a JSON body is needed' });
+    return undefined;
+  }
+  // A list would do for an object with nothing but optional members.
+  if (kind === 'json' && Array.isArray(sent)) {
+    faults.push({ path: '', message: 'must be a JSON object' });
     return undefined;
   }
   return checked(schema, sent ?? {}, '', faults);

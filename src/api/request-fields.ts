@@ -55,13 +55,34 @@ export function checked<Value>(
 ): Value | undefined {
   const parsed = v.safeParse(schema, value);
   if (parsed.success) return parsed.output;
-  for (const issue of parsed.issues.slice(0, FAULTS_MAX)) {
+  const found = new Map<string, string>();
+  for (const issue of parsed.issues) {
     const path = v.getDotPath(issue) ?? '';
-    // Valibot quotes what it got; a body may hold what must not be said again.
-    const message = issue.message.replace(/ but received .*$/s, '');
+    if (!found.has(path)) found.set(path, messageOf(issue));
+  }
+  // The schema itself stops at the first.
+  for (const name of unknownNames(schema, value)) found.set(name, UNKNOWN);
+  for (const [path, message] of [...found].slice(0, FAULTS_MAX)) {
     faults.push({ path: shown(`${prefix}${path}`.replace(/\.$/, '')), message });
   }
   return undefined;
+}
+
+const UNKNOWN = 'is not known here';
+
+function messageOf({ message, received }: v.BaseIssue<unknown>): string {
+  if (message.startsWith('Invalid key: Expected never')) return UNKNOWN;
+  if (message.startsWith('Invalid key:') && received === 'undefined') return 'is missing';
+  // Valibot quotes what it got; a body may hold what must not be said again.
+  return message.replace(/ but received .*$/s, '');
+}
+
+function unknownNames(schema: v.GenericSchema, value: unknown): readonly string[] {
+  if (schema.type !== 'strict_object' || !('entries' in schema)) return [];
+  const { entries } = schema;
+  if (typeof entries !== 'object' || entries === null) return [];
+  if (typeof value !== 'object' || value === null || Array.isArray(value)) return [];
+  return Object.keys(value).filter(name => !Object.hasOwn(entries, name));
 }
 
 /** More faults than that help nobody. */

@@ -1,3 +1,4 @@
+import { expect } from 'vitest';
 import { createApi, type Api } from '../../src/api/api.ts';
 import { BodyFault, type ApiRequest, type ApiResponse } from '../../src/api/api-request.ts';
 import type { EchoAnswer } from '../../src/api/ports.ts';
@@ -11,6 +12,7 @@ import { FakeClock } from '../support/fake-clock.ts';
 import { FakeSender } from '../support/fake-machines.ts';
 import { MachineKeys } from '../support/machine-keys.ts';
 import { silentLogger } from '../support/silent-logger.ts';
+import { undocumented } from './documented.ts';
 
 export interface Sent {
   readonly headers?: Readonly<Record<string, string>>;
@@ -66,14 +68,16 @@ export async function apiBench(
 }
 export type ApiBench = Awaited<ReturnType<typeof apiBench>>;
 
-/** One request, as a transport would hand it in. */
+/** One request, as a transport would hand it in; its answer must be one that the OpenAPI document has. */
 export async function send(
   api: Pick<Api, 'handle'>,
   method: string,
   target: string,
   sent: Sent = {},
 ): Promise<Got> {
-  return got(await api.handle(requestOf(method, target, sent)));
+  const answer = await got(await api.handle(requestOf(method, target, sent)));
+  expect(undocumented(method, target.split('?')[0] ?? '', answer)).toEqual([]);
+  return answer;
 }
 
 export function requestOf(
