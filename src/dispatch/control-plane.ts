@@ -17,6 +17,8 @@ import type { DispatcherParts } from './environment-dispatch.ts';
 import { Environments } from './environments.ts';
 import { GroupMembership } from './group-membership.ts';
 import { Groups } from './groups.ts';
+import { MachineCommands } from './machine-commands.ts';
+import { MachineOperations } from './machine-operations.ts';
 import { MachinePresence } from './machine-presence.ts';
 import { MachineRegistration } from './machine-registration.ts';
 import type { MachineSender } from './machine-sender.ts';
@@ -55,6 +57,7 @@ export interface ControlPlaneParts {
 /** Of chores that look at an index: as often as anybody looks. */
 const SWEEP_MS = 1_000;
 const CALLBACKS_AT_ONCE_MAX = 8;
+const KEYS_LOOK_MS = 3_600_000;
 
 /** All there is of one environment. */
 export interface EnvironmentServices {
@@ -64,6 +67,8 @@ export interface EnvironmentServices {
   readonly reports: RunReports;
   readonly logs: RunLogs;
   readonly machines: Machines;
+  readonly commands: MachineCommands;
+  readonly operations: MachineOperations;
   readonly registration: MachineRegistration;
   readonly presence: MachinePresence;
   readonly codes: ActivationCodes;
@@ -136,6 +141,11 @@ export class ControlPlane {
         everyMs: SWEEP_MS,
         run: () => scheduleFiring.sweep(),
       },
+      {
+        failure: 'the key that signs offers could not be looked at',
+        everyMs: KEYS_LOOK_MS,
+        run: () => this.keys.keepFresh(),
+      },
     ];
     const made = new Chores(chores, clock, log);
     if (callbackSender !== undefined) {
@@ -155,7 +165,7 @@ export class ControlPlane {
   }
 
   #make(environment: string): EnvironmentServices {
-    const { store, clock, endpoints } = this.#parts;
+    const { store, clock, endpoints, sender } = this.#parts;
     const repository = new Repository(store, environment);
     const changes = new RunChanges(repository, clock);
     const codes = new ActivationCodes(repository, clock);
@@ -165,6 +175,8 @@ export class ControlPlane {
     const runs = new Runs(repository, clock, principalNamed);
     const { environments } = this;
     const runAs = new RunAs({ environment, environments, runs, principalNamed });
+    const machines = new Machines({ repository, changes, clock, endpoints, minAgentVersion });
+    const commands = new MachineCommands({ repository, sender, keys: this.keys, clock });
     return {
       repository,
       runs,
@@ -173,7 +185,9 @@ export class ControlPlane {
       ),
       reports: new RunReports(repository, changes, clock),
       logs: new RunLogs(repository, changes),
-      machines: new Machines({ repository, changes, clock, endpoints, minAgentVersion }),
+      machines,
+      commands,
+      operations: new MachineOperations({ repository, machines, commands, clock }),
       registration: new MachineRegistration({
         repository,
         clock,
