@@ -12,11 +12,10 @@ export interface SecretSource {
   readonly file: string | undefined;
 }
 
+type Asking = Pick<CommandContext, 'stdin' | 'stderr'>;
+
 /** A secret without the line end behind it. Throws a usage error when it is empty or cannot be read. */
-export async function readSecret(
-  { what, file }: SecretSource,
-  context: CommandContext,
-): Promise<string> {
+export async function readSecret({ what, file }: SecretSource, context: Asking): Promise<string> {
   const text = await secretText({ what, file }, context);
   const secret = text.replace(/\r?\n$/, '');
   if (secret === '') throw usageError(`Cannot use the ${what}: it is empty`);
@@ -25,7 +24,7 @@ export async function readSecret(
 
 async function secretText(
   { what, file }: SecretSource,
-  { stdin, stderr }: CommandContext,
+  { stdin, stderr }: Asking,
 ): Promise<string> {
   if (file !== undefined && file !== '-') {
     try {

@@ -5,6 +5,7 @@ import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } fr
 import { Later } from '../../src/client/later.ts';
 import { openEnvelope } from '../../src/crypto/open-envelope.ts';
 import {
+  noObstacle,
   startDispatch,
   type Job,
   type ServedDispatch,
@@ -26,7 +27,7 @@ beforeEach(() => {
   job = () => Promise.resolve({});
 });
 afterEach(() => {
-  served.obstacle = () => false;
+  served.obstacle = noObstacle;
 });
 afterAll(async () => {
   await served[Symbol.asyncDispose]();

@@ -23,6 +23,13 @@ export interface StartedRun {
   readonly cancelled: Promise<void>;
 }
 
+/** Meets a request before the interface sees it; true: it need not see it. */
+export type Obstacle = (request: IncomingMessage, response: ServerResponse) => boolean;
+
+export function noObstacle(): boolean {
+  return false;
+}
+
 export interface ServedMachine {
   readonly id: string;
   readonly key: OpeningKey;
@@ -64,8 +71,7 @@ export async function startDispatch() {
 
   /** All bodies that came, to look for what must not be in them. */
   const bodies: string[] = [];
-  /** How requests are met before the interface sees them; true: it need not. */
-  let obstacle = (_request: IncomingMessage, _response: ServerResponse): boolean => false;
+  let obstacle: Obstacle = noObstacle;
   const server = createServer((request, response) => {
     if (obstacle(request, response)) return;
     void answer(request, response);
@@ -102,6 +108,7 @@ export async function startDispatch() {
   const endpoint = `http://127.0.0.1:${portOf(server)}`;
 
   const jobs = new Map<string, Job>();
+  let installs = 0;
   const cancels = new Map<string, () => void>();
   sender.answer = request => {
     if (request.path.startsWith('commands/')) {
@@ -120,12 +127,13 @@ export async function startDispatch() {
     bodies,
     /** Variables of a command that speaks to it. */
     env: { HALFWAY_ENDPOINT: endpoint, HALFWAY_API_TOKEN: token },
-    set obstacle(meet: typeof obstacle) {
+    set obstacle(meet: Obstacle) {
       obstacle = meet;
     },
     async addMachine(name: string, job?: Job): Promise<ServedMachine> {
       const keys = new MachineKeys();
-      const body = keys.registration({ name, installId: `install-${name}` }, 'default');
+      const installId = `install-${(installs += 1)}`;
+      const body = keys.registration({ name, installId }, 'default');
       const { machine } = await services.registration.register(environment.value, caller, body);
       if (job !== undefined) {
         jobs.set(machine.id, job);
@@ -133,7 +141,7 @@ export async function startDispatch() {
           v: 1,
           type: 'hello',
           machineId: machine.id,
-          installId: `install-${name}`,
+          installId,
           instance: 'i1',
           agentVersion: '1.0.0',
           os: 'linux',
