@@ -457,12 +457,12 @@ void write_raw(Info info) {
   info.GetReturnValue().Set(static_cast<double>(Plane::instance().write_raw(*leg, bytes.data, bytes.length)));
 }
 
-/** (leg, code, reason as UTF-8 of at most 123 bytes) */
+/** (leg, code, reason as UTF-8 of at most 123 bytes, whether it is passed on) */
 void close(Info info) {
   Leg *leg = leg_at(info, 0);
   if (leg == nullptr) return;
   const Bytes reason(info[2]);
-  Plane::instance().close(*leg, static_cast<int>(size_at(info, 1) & 0xffff), reason.data, reason.length);
+  Plane::instance().close(*leg, static_cast<int>(size_at(info, 1) & 0xffff), reason.data, reason.length, info[3]->IsTrue());
 }
 
 void end(Info info) {

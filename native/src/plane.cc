@@ -786,12 +786,14 @@ void Plane::resume(Leg &leg) {
   if (!leg.held.empty() || leg.socket == nullptr) schedule(leg, kDueHeld);
 }
 
-void Plane::close(Leg &leg, int code, const char *reason, size_t length) {
+void Plane::close(Leg &leg, int code, const char *reason, size_t length, bool isPassedOn) {
   const bool betweenFrames = is_between_frames(leg);
   close_output(leg, code, reason, length);
   if (leg.mode == Mode::spliced) close_output(*leg.peer, code, reason, length);
   if (leg.mode == Mode::delivered && betweenFrames && !leg.inputDone) {
-    leg.stillSince = -1; // from here the wait for the peer's Close is limited
+    if (isPassedOn || leg.isAwaited) return;
+    leg.isAwaited = true;
+    leg.stillSince = -1;
     return;
   }
   end(leg);

@@ -73,6 +73,7 @@ struct Leg {
   bool finSent = false;
   bool isBroken = false; // a write failed for good
   bool lingered = false;
+  bool isAwaited = false; // delivered: a Close of our own was sent, and the peer's is waited for no longer than it may linger
 
   Leg *peer = nullptr;
   Pair *pair = nullptr;
@@ -98,12 +99,12 @@ struct Leg {
   // Totals, and what the sweep saw last.
   uint64_t bytesReceived = 0;
   uint64_t framesReceived = 0;
-  uint64_t activity = 0; // counts receives while a Close is awaited
+  uint64_t activity = 0; // counts receives of a delivered leg
   uint64_t sweepActivity = 0;
   uint64_t sweepWaiting = 0;
   double stillSince = -1;
 
-  bool is_delivered_closing() const { return mode == Mode::delivered && outputDone && !finWanted; }
+  bool is_delivered_closing() const { return isAwaited && !finWanted; }
 };
 
 /** What the JavaScript side does for the plane. */
@@ -200,7 +201,8 @@ public:
   size_t write_frame(Leg &leg, uint8_t firstByte, const char *payload, size_t length, uint64_t total);
   size_t write_more(Leg &leg, const char *payload, size_t length);
   size_t write_raw(Leg &leg, const char *bytes, size_t length);
-  void close(Leg &leg, int code, const char *reason, size_t length);
+  /** `isPassedOn`: the Close of somebody else, whose answer may take its time. Until this is called once more without. */
+  void close(Leg &leg, int code, const char *reason, size_t length, bool isPassedOn);
   void end(Leg &leg);
   void destroy(Leg &leg);
 

@@ -42,8 +42,12 @@ export interface Channel {
   receive(receiver: ChannelReceiver): void;
   /** Sends one fragment. False: stop until `drained`; what was given is queued all the same. */
   send(opcode: DataOpcode, fin: boolean, payload: Uint8Array): boolean;
-  /** Sends a Close frame; the other direction goes on until the peer's own Close. Safe to call twice. */
-  close(code: number, reason: string): void;
+  /**
+   * Sends a Close frame; the other direction goes on until the peer's own Close. Safe to call twice. How long a silent
+   * peer may take for that is the channel's to say. `isPassedOn`: this is the Close of the other side of a pair, which
+   * is still there to be answered, so the peer may take its time; the next call without it ends that.
+   */
+  close(code: number, reason: string, isPassedOn?: boolean): void;
   /** Breaks the channel without a Close frame. Safe to call twice. */
   destroy(): void;
   pause(): void;

@@ -37,7 +37,7 @@ export function spliceFragments(
       closed(code, reason) {
         closeCode = code;
         ends.first ??= own;
-        to.close(code, reason);
+        to.close(code, reason, true);
       },
       gone() {
         ends.first ??= own;
@@ -52,8 +52,9 @@ export function spliceFragments(
           });
           return;
         }
-        // May end the other side before it returns, and so come here for it.
-        if (closeCode === 1006) to.close(LOST_CODE, LOST_REASON);
+        // May end the other side before it returns, and so come here for it. Behind a Close that was passed on it says
+        // only that nobody waits for an answer any more.
+        to.close(LOST_CODE, LOST_REASON);
         // What the other side still sends goes nowhere; held back, its end would never be seen.
         to.resume();
       },

@@ -35,7 +35,7 @@ export interface NativeBinding {
   writeFrame(leg: number, firstByte: number, payload: Uint8Array, totalBytes?: number): number;
   writeMore(leg: number, payload: Uint8Array): number;
   writeRaw(leg: number, bytes: Uint8Array): number;
-  close(leg: number, code: number, reason: Uint8Array): void;
+  close(leg: number, code: number, reason: Uint8Array, isPassedOn: boolean): void;
   end(leg: number): void;
   destroy(leg: number): void;
   stats(): number[];
@@ -110,11 +110,11 @@ export function nativePlane(binding: NativeBinding, defaults: NativePlaneOptions
       binding.writeFrame(leg, firstByte, payload, totalBytes),
     writeMore: (leg, payload) => binding.writeMore(leg, payload),
     writeRaw: (leg, bytes) => binding.writeRaw(leg, bytes),
-    close(leg, code, reason = '') {
+    close(leg, code, reason = '', isPassedOn = false) {
       const bytes = new Uint8Array(REASON_BYTES_MAX);
       // encodeInto stops between two characters when the next does not fit.
       const { written } = encoder.encodeInto(reason, bytes);
-      binding.close(leg, code, bytes.subarray(0, written));
+      binding.close(leg, code, bytes.subarray(0, written), isPassedOn);
     },
     end: leg => binding.end(leg),
     destroy: leg => binding.destroy(leg),

@@ -67,8 +67,8 @@ export class NativeChannel implements Channel {
     return this.#plane.writeFrame(this.leg, (fin ? FIN : 0) | opcode, payload) === 0;
   }
 
-  close(code: number, reason: string): void {
-    this.#plane.close(this.leg, code, reason);
+  close(code: number, reason: string, isPassedOn = false): void {
+    this.#plane.close(this.leg, code, reason, isPassedOn);
   }
 
   destroy(): void {

@@ -212,8 +212,10 @@ export interface NativePlane {
   /**
    * Sends Close if the direction stands between two frames, then FIN once the peer has sent its own Close (or has
    * lingered too long). Code 1005 sends an empty Close frame. On a spliced leg it closes both ends of the pair.
+   * `isPassedOn`: it is the Close of somebody else, and the answer may take its time; calling it once more without
+   * that sends nothing and limits the wait from then on.
    */
-  close(leg: LegHandle, code: number, reason?: string): void;
+  close(leg: LegHandle, code: number, reason?: string, isPassedOn?: boolean): void;
   /** FIN after what is queued; what the peer still sends is thrown away. On a spliced leg both ends. */
   end(leg: LegHandle): void;
   /** Cuts the socket at once. The other end of a pair is told as for a lost peer. */

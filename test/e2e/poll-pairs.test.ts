@@ -61,6 +61,21 @@ describe.runIf(HAS_NATIVE)('a session joined with a WebSocket', () => {
     await untilNobody(relay);
   });
 
+  test('a slow answer to the Close of a session arrives; it lingers only when the session is over', async () => {
+    const lingerMs = 200;
+    await using relay = await startRelay({ lingerMs });
+    const { sender, session, listener } = await joinWithWebSocket(relay);
+    sender.channel.close(1000, 'only asking');
+    expect(await listener.nextClose()).toEqual({ code: 1000, reason: 'only asking' });
+    // The plane looks once a second.
+    await expect(listener.ended(lingerMs + 3_000)).rejects.toThrow('nothing within');
+    listener.send('the answer');
+    await until('the answer', () => sender.messages().length === 1);
+    await session.end();
+    await listener.ended();
+    await untilNobody(relay);
+  });
+
   test.each([1000, 1001, 1011, 3000, 4999])('close code %d crosses both ways', async code => {
     await using relay = await startRelay();
     const { sender, listener } = await joinWithWebSocket(relay);

@@ -259,6 +259,44 @@ describe('deliver()', () => {
     await within('gone', diary.isGone);
   });
 
+  test('close(): a peer that is silent is cut after the linger time', async () => {
+    relay.plane.resume(leg);
+    relay.plane.close(leg, 1000);
+    await client.nextClose();
+    for (const nowMs of [100_000, 109_999]) relay.plane.sweep(nowMs);
+    await relay.settled();
+    expect(relay.plane.stats().legs).toBe(1);
+    client.sendText('a sign of life');
+    await until('the text', () => diary.lines.length === 1);
+    for (const nowMs of [115_000, 124_999]) relay.plane.sweep(nowMs);
+    await relay.settled();
+    expect(relay.plane.stats().legs).toBe(1);
+    relay.plane.sweep(125_000);
+    await within('gone', diary.isGone);
+    client.fin();
+  });
+
+  test('close() of a Close that is passed on: the peer may take its time, until close() says otherwise', async () => {
+    relay.plane.resume(leg);
+    relay.plane.close(leg, 4000, 'only asking', true);
+    expect(await client.nextClose()).toEqual({ code: 4000, reason: 'only asking' });
+    for (let nowMs = 0; nowMs < 10_000_000; nowMs += 100_000) relay.plane.sweep(nowMs);
+    client.sendText('the answer');
+    await until('the answer', () => diary.bytes.toString() === 'the answer');
+
+    relay.plane.close(leg, 1001, 'The other side went away');
+    relay.plane.sweep(20_000_000);
+    // Said again it is no news.
+    relay.plane.close(leg, 1001);
+    relay.plane.sweep(20_009_999);
+    await relay.settled();
+    expect(relay.plane.stats().legs).toBe(1);
+    relay.plane.sweep(20_010_000);
+    await within('gone', diary.isGone);
+    expect(await client.next(), 'no second Close').toBeUndefined();
+    client.fin();
+  });
+
   test('end() sends FIN after what is queued, destroy() cuts, and both end in gone()', async () => {
     relay.plane.writeFrame(leg, FIN_BIT | OPCODES.text, Buffer.from('last words'));
     relay.plane.end(leg);

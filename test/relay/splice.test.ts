@@ -61,6 +61,18 @@ test.each(SIDES)('a Close of the %s ends its own direction only', (own, other) =
   ]);
 });
 
+test.each(SIDES)(
+  'a Close of the %s may be answered as long as the session that sent it is there',
+  (own, other) => {
+    const pair = splice();
+    const closes = vi.spyOn(pair[other], 'close');
+    pair[own].receiver?.closed(1000, 'Shutdown');
+    expect(closes.mock.calls).toEqual([[1000, 'Shutdown', true]]);
+    pair[own].receiver?.gone();
+    expect(closes.mock.calls.slice(1)).toEqual([[1001, 'The other side went away']]);
+  },
+);
+
 test.each(SIDES)('a %s that is lost ends the other with 1001', (own, other) => {
   const pair = splice();
   pair[own].end();
