@@ -19,6 +19,8 @@ const NAMES = [
   'splice',
   'transform',
 ];
+/** In CI tests are tried twice here as well, and those that were are to be known. */
+const FLAKY_REPORTER = './test/support/flaky-reporter.ts';
 const SUITE = NAMES.map(name => `test/native/${name}.test.ts`);
 
 interface Run {
@@ -52,7 +54,8 @@ test(
     );
     const library = execFileSync('g++', ['-print-file-name=libasan.so'], { encoding: 'utf8' });
     const vitest = dirname(createRequire(import.meta.url).resolve('vitest/package.json'));
-    const suite = await run([join(vitest, 'vitest.mjs'), 'run', '--reporter=default', ...SUITE], {
+    const reporters = ['--reporter=default', `--reporter=${FLAKY_REPORTER}`];
+    const suite = await run([join(vitest, 'vitest.mjs'), 'run', ...reporters, ...SUITE], {
       ...environment,
       // Node itself is not built with the sanitizers, so their library must be there first; and it leaks on exit.
       LD_PRELOAD: library.trim(),
