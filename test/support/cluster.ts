@@ -75,6 +75,7 @@ export async function untilWhole(
 }
 
 function clusterConfig(nodeId: string, cluster: ClusterOptions, options: RelayOptions) {
+  const { apiToken, ...others } = { ...cluster.options, ...options };
   const flags = {
     port: 0,
     adminPort: 0,
@@ -87,13 +88,15 @@ function clusterConfig(nodeId: string, cluster: ClusterOptions, options: RelayOp
     meshPort: 0,
     // As on machines of their own, unless the test says otherwise.
     meshLocal: 'off',
-    ...cluster.options,
-    ...options,
+    ...others,
   };
   const loaded = loadConfig({
     purpose: 'dev',
     flags: Object.fromEntries(Object.entries(flags).map(([name, value]) => [name, String(value)])),
-    env: { HALFWAY_MESH_SECRET: CLUSTER_SECRET },
+    env: {
+      HALFWAY_MESH_SECRET: CLUSTER_SECRET,
+      ...(apiToken === undefined ? {} : { HALFWAY_API_TOKEN: String(apiToken) }),
+    },
     readFile: path => {
       throw new Error(`Unexpected read of ${path}`);
     },
