@@ -4,6 +4,7 @@ import { CommandError, EXIT } from './command-error.ts';
 import { addConnectionOptions } from './connection.ts';
 import type { CommandContext } from './context.ts';
 import { addDispatchCommands } from './dispatch-commands.ts';
+import { addMachineCommands } from './machine-commands.ts';
 import { addManagementCommands, addOperatorCommands } from './management-commands.ts';
 import { addRouteOptions, addWayOptions } from './route-options.ts';
 import { addServerOptions, addSomeServerOptions, serverFlags } from './server-flags.ts';
@@ -96,6 +97,7 @@ function buildProgram(context: CommandContext, done: (exitCode: number) => void)
   addManagementCommands(program, context);
   addOperatorCommands(program, context);
   addDispatchCommands(program, context, done);
+  addMachineCommands(program, context, done);
 
   const config = program
     .command('config')

@@ -38,10 +38,7 @@ export function clientOptions(
   options: RouteOptions,
   { clock }: CommandContext,
 ): RelayOptions {
-  const { transport } = options;
-  if (!isTransport(transport)) {
-    throw usageError(`Cannot use --transport "${transport}": it is auto, websocket or poll`);
-  }
+  const transport = transportOf(options.transport);
   return {
     endpoint: connection.httpOrigin,
     path,
@@ -50,6 +47,12 @@ export function clientOptions(
     ...(transport === undefined ? {} : { transport }),
     ...(connection.tokens === undefined ? {} : { tokenProvider: connection.tokens }),
   };
+}
+
+/** Throws a usage error for what is no transport. */
+export function transportOf(text: string | undefined): RelayOptions['transport'] {
+  if (isTransport(text)) return text;
+  throw usageError(`Cannot use --transport "${text}": it is auto, websocket or poll`);
 }
 
 /** Proxy and authorities. Throws a usage error. */

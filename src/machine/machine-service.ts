@@ -14,7 +14,7 @@ import { momentText } from './register.ts';
 import { requireRegistration, type RegistrationRecord } from './registration-record.ts';
 import { listenOnRelay, type RelayWay } from './relay-listener.ts';
 import { RelayRequests } from './relay-requests.ts';
-import { openServiceSocket } from './service-socket.ts';
+import { openServiceSocket, type ServiceSocket } from './service-socket.ts';
 import { ServiceStatus, type ServiceReport } from './service-status.ts';
 import { SignatureCheck } from './signed-message.ts';
 import type { StateFolder } from './state-folder.ts';
@@ -81,27 +81,33 @@ export class MachineService {
   async run(door: JobDoor, signal: AbortSignal): Promise<void> {
     const { folder, log } = this.#of;
     this.#door = door;
-    await this.#reload();
-    const socket = await openServiceSocket(folder, async question => {
-      if (question === 'reload') {
-        await this.#reload();
-        this.#hello?.hurry();
-      }
-      return this.report();
-    });
+    let socket: ServiceSocket | undefined;
     const onAbort = (): void => this.#ended.abort();
     signal.addEventListener('abort', onAbort, { once: true });
     if (signal.aborted) onAbort();
     try {
+      await this.#reload();
+      socket = await openServiceSocket(folder, async question => {
+        if (question === 'reload') {
+          await this.#reload();
+          this.askStandings();
+        }
+        return this.report();
+      });
       await door.recover();
       await this.#serve(door);
     } finally {
       signal.removeEventListener('abort', onAbort);
       this.#ended.abort();
-      await socket.close();
+      await socket?.close();
       await door.close();
       log.info({}, 'machine service ended');
     }
+  }
+
+  /** Says hello at once, and hands on what the control plane makes of the runs. */
+  askStandings(): void {
+    this.#hello?.hurry();
   }
 
   /** Takes nothing new; `run` ends when the last run has, or at the deadline. Hellos go on until then. */
@@ -182,7 +188,7 @@ export class MachineService {
         clock,
         log,
         random,
-        onOnline: () => hello.hurry(),
+        onOnline: () => this.askStandings(),
       },
       signal,
     );
@@ -246,7 +252,7 @@ export class MachineService {
         return { v: 1, type: 'diagnostics', id, report: this.report() };
       case 'group-key-changed': {
         const hasKey = await this.#hasCurrentGroupKey();
-        this.#hello?.hurry();
+        this.askStandings();
         return { v: 1, type: 'done', id, hasKey };
       }
       default:

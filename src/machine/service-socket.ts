@@ -14,11 +14,15 @@ const ANSWER_TIMEOUT_MS = 5_000;
 
 export type ServiceQuestion = 'status' | 'reload';
 
+export interface ServiceSocket {
+  close(): Promise<void>;
+}
+
 /** Takes the socket; that this succeeds says that no other process of the service uses the folder. */
 export async function openServiceSocket(
   folder: StateFolder,
   answer: (question: ServiceQuestion) => Promise<object>,
-): Promise<{ close(): Promise<void> }> {
+): Promise<ServiceSocket> {
   const path = pathIn(folder);
   const server = createServer({ allowHalfOpen: false }, socket => converse(socket, answer));
   if (!(await isTaken(server, path))) return closing(server);
@@ -142,7 +146,7 @@ function isAnswering(path: string): Promise<boolean> {
   });
 }
 
-function closing(server: Server): { close(): Promise<void> } {
+function closing(server: Server): ServiceSocket {
   return {
     close: () =>
       new Promise(resolve => {
