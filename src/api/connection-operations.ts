@@ -5,10 +5,21 @@ import { idSchema, type Connection } from '../dispatch/records.ts';
 import type { Versioned } from '../dispatch/repository.ts';
 import { BODY_BYTES_MAX } from './bodies.ts';
 import { operation, type Answer, type AnswerSpec, type Operation } from './operation.ts';
-import { connectionBodySchema, connectionPatchSchema } from './record-bodies.ts';
+import {
+  connectionBodySchema,
+  connectionPatchSchema,
+  connectionTestSchema,
+} from './record-bodies.ts';
+import { SUBMIT_PROBLEMS } from './run-operations.ts';
 import { param, personIn } from './scope.ts';
 import { accessOperations, CHANGE_PROBLEMS, NO_CONTENT, pageEntries } from './shared-specs.ts';
-import { connectionShownSchema, pageSchema, showConnection } from './shown-records.ts';
+import {
+  connectionShownSchema,
+  pageSchema,
+  runShownSchema,
+  showConnection,
+  showRun,
+} from './shown-records.ts';
 
 const TAG = 'Connections';
 const CONNECTIONS = '/environments/{env}/connections';
@@ -125,6 +136,39 @@ export const CONNECTION_OPERATIONS: readonly Operation[] = [
       const { caller, services } = await personIn(api, call);
       await services.connections.delete(caller, param(call, 'id'), call.ifMatch);
       return { status: 204 };
+    },
+  }),
+  operation({
+    method: 'POST',
+    path: `${CONNECTION}:test`,
+    who: 'person',
+    tag: TAG,
+    summary: 'Tries whether the account can sign in: a run of kind probe, or one for every member',
+    isRepeatable: true,
+    body: {
+      kind: 'json',
+      schema: connectionTestSchema,
+      bytesMax: BODY_BYTES_MAX,
+      isOptional: true,
+    },
+    answers: [
+      {
+        status: 202,
+        text: 'The run; with everyMember all of them as items',
+        schema: v.union([runShownSchema, v.strictObject({ items: v.array(runShownSchema) })]),
+      },
+    ],
+    problems: SUBMIT_PROBLEMS,
+    async answer(api, call) {
+      const { caller, environment, services } = await personIn(api, call);
+      const submitted = await services.connectionTests.test(
+        caller,
+        environment.value,
+        param(call, 'id'),
+        { body: call.body, key: call.idempotencyKey },
+      );
+      const items = submitted.map(({ run }) => showRun(run));
+      return { status: 202, body: call.body.everyMember ? { items } : items[0] };
     },
   }),
   ...accessOperations({

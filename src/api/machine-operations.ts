@@ -34,7 +34,8 @@ import {
 
 const MACHINES = '/environments/{env}/machines';
 const MACHINE = `${MACHINES}/{id}`;
-const JWK_SCHEMA = v.strictObject({
+/** RFC 7517, with the word of the key before it (src/crypto/key-chain.ts). */
+const JWK_SCHEMA = v.looseObject({
   kty: v.literal('EC'),
   crv: v.literal('P-256'),
   alg: v.literal('ES256'),
@@ -42,6 +43,7 @@ const JWK_SCHEMA = v.strictObject({
   kid: v.string(),
   x: v.string(),
   y: v.string(),
+  signedBy: v.optional(v.strictObject({ kid: v.string(), signature: v.string() })),
 });
 const GONE = ['MachineNotFound'] as const;
 const CHANGED = ['MachineNotFound', ...CHANGE_PROBLEMS] as const;

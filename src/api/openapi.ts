@@ -49,7 +49,7 @@ export function openApiDocument(
 }
 
 /** The statuses that an operation may answer with, and for problems their codes. */
-export function statusesOf(operation: Operation): ReadonlyMap<number, readonly string[]> {
+function statusesOf(operation: Operation): ReadonlyMap<number, readonly string[]> {
   const statuses = new Map<number, string[]>();
   for (const { status } of operation.answers) statuses.set(status, []);
   for (const code of problemCodes(operation)) {
@@ -138,7 +138,7 @@ function queryParameters({ query }: Operation): readonly object[] {
   }));
 }
 
-function headerParameters({ ifMatch, isRepeatable }: Operation): readonly object[] {
+function headerParameters({ ifMatch, isRepeatable, headers = [] }: Operation): readonly object[] {
   const tag = {
     name: 'If-Match',
     in: 'header',
@@ -153,7 +153,12 @@ function headerParameters({ ifMatch, isRepeatable }: Operation): readonly object
     description: 'The same request with the same key makes nothing new, for a day',
     schema: { type: 'string', minLength: 1, maxLength: 256 },
   };
-  return [...(ifMatch === undefined ? [] : [tag]), ...(isRepeatable === true ? [key] : [])];
+  const others = headers.map(name => ({ name, in: 'header', schema: { type: 'string' } }));
+  return [
+    ...(ifMatch === undefined ? [] : [tag]),
+    ...(isRepeatable === true ? [key] : []),
+    ...others,
+  ];
 }
 
 function requestBody({ kind, schema, isOptional }: BodySpec<unknown>): object {

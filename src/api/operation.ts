@@ -92,6 +92,8 @@ export interface OperationSpec<Query, Body> {
   readonly body?: BodySpec<Body>;
   readonly ifMatch?: 'required' | 'optional';
   readonly isRepeatable?: boolean;
+  /** Further headers that it reads itself. */
+  readonly headers?: readonly string[];
   readonly answers: readonly AnswerSpec[];
   /** What it says no with, beside what every operation of its kind does. */
   readonly problems?: readonly JobErrorCode[];

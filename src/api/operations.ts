@@ -1,5 +1,6 @@
 import { ACCOUNT_OPERATIONS } from './account-operations.ts';
 import { AGENT_OPERATIONS } from './agent-operations.ts';
+import { AUTOMATION_OPERATIONS } from './automation-operations.ts';
 import { CONNECTION_OPERATIONS } from './connection-operations.ts';
 import { ENVIRONMENT_OPERATIONS } from './environment-operations.ts';
 import { GROUP_OPERATIONS } from './group-operations.ts';
@@ -19,5 +20,6 @@ export const OPERATIONS: readonly Operation[] = [
   ...CONNECTION_OPERATIONS,
   ...RUN_OPERATIONS,
   ...FEED_OPERATIONS,
+  ...AUTOMATION_OPERATIONS,
   ...AGENT_OPERATIONS,
 ];

@@ -9,14 +9,8 @@ import {
   roleSchema,
   targetSchema,
 } from '../dispatch/records.ts';
-import {
-  INPUT_BYTES_MAX,
-  QUEUE_SECONDS_DEFAULT,
-  QUEUE_SECONDS_MIN,
-  RUN_SECONDS_DEFAULT,
-  RUN_SECONDS_MAX,
-} from '../jobs/limits.ts';
-import { envelopeSchema, jobSchema, modeSchema } from '../jobs/messages.ts';
+import { runTemplateSchema } from '../dispatch/run-request.ts';
+import { envelopeSchema } from '../jobs/messages.ts';
 
 // What requests may bring, as the OpenAPI document shows it. The services check their bodies themselves and
 // have the last word; what is refused here never reaches them. These stand here because the services keep
@@ -25,6 +19,8 @@ import { envelopeSchema, jobSchema, modeSchema } from '../jobs/messages.ts';
 const DAY_SECONDS = 24 * 3_600;
 /** Inputs, sealed inputs and job of a run together as JSON: a record has 4 Mi characters. */
 const RUN_INPUT_CHARS_MAX = 3 * 1024 * 1024;
+/** Of a schedule or trigger: what is run with it is a record of its own again, with the inputs of the trigger. */
+const TEMPLATE_CHARS_MAX = 1024 * 1024;
 export const RUN_BODY_BYTES_MAX = RUN_INPUT_CHARS_MAX + 64 * 1024;
 
 const lookAhead = v.pipe(v.number(), v.safeInteger(), v.minValue(0), v.maxValue(50));
@@ -102,33 +98,56 @@ export const connectionPatchSchema = v.strictObject({
 });
 
 export const runBodySchema = v.pipe(
-  v.strictObject({
-    id: v.optional(idSchema),
-    connectionId: idSchema,
-    job: jobSchema,
-    mode: v.optional(modeSchema, 'unattended'),
-    priority: v.optional(v.picklist(['high', 'normal']), 'normal'),
-    inputs: v.optional(v.record(v.string(), v.unknown()), {}),
-    sealedInputs: v.optional(v.record(v.string(), envelopeSchema), {}),
-    timeoutSeconds: v.optional(seconds(1, RUN_SECONDS_MAX), RUN_SECONDS_DEFAULT),
-    queueTimeoutSeconds: v.optional(
-      seconds(QUEUE_SECONDS_MIN, 7 * DAY_SECONDS),
-      QUEUE_SECONDS_DEFAULT,
-    ),
-    whenOffline: v.optional(v.picklist(['queue', 'fail']), 'queue'),
-    onLost: v.optional(v.picklist(['fail', 'requeue']), 'fail'),
-    maxAttempts: v.optional(seconds(1, 10), 1),
-    callbackUrl: v.optional(v.pipe(v.string(), v.maxLength(2_048))),
-    labels: v.optional(labelsSchema, {}),
-    correlationId: v.optional(v.pipe(v.string(), v.maxLength(256))),
-    parentRunId: v.optional(idSchema),
-  }),
+  v.strictObject(runTemplateSchema.entries),
   v.check(
     ({ job, inputs, sealedInputs }) =>
       JSON.stringify([job, inputs, sealedInputs]).length <= RUN_INPUT_CHARS_MAX,
-    `job, inputs and sealedInputs must be at most ${RUN_INPUT_CHARS_MAX} characters of JSON; inputs ${INPUT_BYTES_MAX} bytes`,
+    `job, inputs and sealedInputs must be at most ${RUN_INPUT_CHARS_MAX} characters of JSON together`,
   ),
 );
+
+const templateSchema = v.pipe(
+  runTemplateSchema,
+  v.check(
+    ({ job, inputs }) => JSON.stringify([job, inputs]).length <= TEMPLATE_CHARS_MAX,
+    `job and inputs must be at most ${TEMPLATE_CHARS_MAX} characters of JSON together`,
+  ),
+);
+const scheduleEntries = {
+  cron: v.optional(v.pipe(v.string(), v.maxLength(200))),
+  timeZone: v.optional(v.pipe(v.string(), v.maxLength(64))),
+  everySeconds: v.optional(seconds(60, 366 * DAY_SECONDS)),
+  onMissed: v.optional(v.picklist(['skip', 'once'])),
+  isEnabled: v.optional(v.boolean()),
+};
+export const scheduleBodySchema = v.strictObject({
+  name: nameSchema,
+  ...scheduleEntries,
+  run: templateSchema,
+});
+export const schedulePatchSchema = v.strictObject({
+  name: v.optional(nameSchema),
+  ...scheduleEntries,
+  run: v.optional(templateSchema),
+});
+const triggerEntries = {
+  isEnabled: v.optional(v.boolean()),
+  runsPerMinuteMax: v.optional(seconds(1, 600)),
+};
+export const triggerBodySchema = v.strictObject({
+  name: nameSchema,
+  ...triggerEntries,
+  run: templateSchema,
+});
+export const triggerPatchSchema = v.strictObject({
+  name: v.optional(nameSchema),
+  ...triggerEntries,
+  run: v.optional(templateSchema),
+});
+export const connectionTestSchema = v.strictObject({
+  machineId: v.optional(idSchema),
+  everyMember: v.optional(v.boolean(), false),
+});
 
 function seconds(min: number, max: number) {
   return v.pipe(v.number(), v.safeInteger(), v.minValue(min), v.maxValue(max));

@@ -21,12 +21,28 @@ import { pageSchema, runShownSchema, showRun } from './shown-records.ts';
 const RUNS = '/environments/{env}/runs';
 const RUN_PATH = `${RUNS}/{id}`;
 const jsonObject = v.record(v.string(), v.unknown());
-const runAnswer: AnswerSpec = {
+export const runAnswer: AnswerSpec = {
   status: 200,
   text: 'The run',
   schema: runShownSchema,
   hasEtag: true,
 };
+
+/** Why a run is not taken. */
+export const SUBMIT_PROBLEMS = [
+  'CallbackUrlRefused',
+  'ConnectionNotFound',
+  'DesktopFlowsActionThrottled',
+  'GroupIsEmpty',
+  'IdempotencyKeyReused',
+  'MachineGroupNotFound',
+  'MachineNotFound',
+  'NotFound',
+  'QueueFull',
+  'SessionCreationInvalidCredentials',
+  'UnattendedUnsupportedWithOldConnection',
+  'VersionConflict',
+] as const;
 
 const ASKING: readonly Operation[] = [
   operation({
@@ -36,31 +52,20 @@ const ASKING: readonly Operation[] = [
     tag: 'Runs',
     summary: 'Asks for a run; it is kept, durably, when this answers',
     isRepeatable: true,
+    headers: ['traceparent'],
     body: { kind: 'json', schema: runBodySchema, bytesMax: RUN_BODY_BYTES_MAX },
     answers: [
       { ...runAnswer, status: 202, text: 'The run, which waits now', hasLocation: true },
       { ...runAnswer, text: 'The run that the same request made before', hasLocation: true },
     ],
-    problems: [
-      'CallbackUrlRefused',
-      'ConnectionNotFound',
-      'DesktopFlowsActionThrottled',
-      'GroupIsEmpty',
-      'IdempotencyKeyReused',
-      'MachineGroupNotFound',
-      'MachineNotFound',
-      'NotFound',
-      'QueueFull',
-      'SessionCreationInvalidCredentials',
-      'UnattendedUnsupportedWithOldConnection',
-      'VersionConflict',
-    ],
+    problems: SUBMIT_PROBLEMS,
     async answer(api, call) {
       const { caller, environment, services } = await personIn(api, call);
       const { run, isRepeated } = await services.runs.submit(caller, environment.value, {
         body: call.json,
         key: call.idempotencyKey,
         trigger: 'api',
+        traceparent: call.request.headers.get('traceparent'),
       });
       return {
         status: isRepeated ? 200 : 202,
