@@ -13,6 +13,7 @@ import type { ListenerObserver } from './relay/events.ts';
 import { hostNameOf, type Namespace, type NamespaceTable } from './relay/namespaces.ts';
 import type { Meter, Randomness } from './relay/ports.ts';
 import type { Relay } from './relay/relay.ts';
+import { httpsCallbacks } from './server-callbacks.ts';
 import { meteredApi, meteredStore, type DispatchGauges } from './server-dispatch-metrics.ts';
 import { watchPresence } from './server-dispatch-presence.ts';
 import { MachinePaths } from './server-dispatch-relay.ts';
@@ -58,6 +59,8 @@ const FIRST_ENVIRONMENT = 'default';
 const START_RETRY_MS = 2_000;
 /** How often a shared store is asked whether it keeps what it takes: another server may have taken over. */
 const DURABILITY_CHECK_MS = 60_000;
+/** How long an end waits for what is being written; whatever is left, other nodes or the next start find. */
+const CLOSE_MS_MAX = 5_000;
 /** A host that no namespace names. */
 const NO_HOST = 'dispatch.invalid';
 
@@ -86,6 +89,7 @@ export async function openDispatch(config: Config, parts: DispatchParts): Promis
     endpoints: paths,
     relayTokens: paths,
     bootstrapToken: config.apiToken,
+    callbackSender: httpsCallbacks({ clock }),
     onOffer: (outcome, waitedMs) => {
       meter.count('halfway_dispatch_offers_total', { outcome });
       if (outcome === 'accepted') {
@@ -185,10 +189,18 @@ export async function openDispatch(config: Config, parts: DispatchParts): Promis
       api.close();
       const stopped = plane.dispatcher.stop();
       sender.close();
-      await Promise.all([stopped, sampler.stop()]);
+      await atMost(CLOSE_MS_MAX, Promise.all([stopped, sampler.stop()]), clock);
       await opened.close();
     },
   };
+}
+
+/** Resolves with the promise, or when the time is over. */
+async function atMost(ms: number, promise: Promise<unknown>, clock: Clock): Promise<void> {
+  await new Promise<void>((resolve, reject) => {
+    const cancel = clock.after(ms, resolve);
+    promise.finally(cancel).then(() => resolve(), reject);
+  });
 }
 
 const RANDOM_STEPS = 2 ** 32;

@@ -17,6 +17,12 @@ const ACROSS: Readonly<Record<string, Across>> = {
   halfway_cluster_lease_age_seconds: 'max',
   halfway_cluster_nodes: 'max',
   halfway_cluster_feed_lag_changes: 'max',
+  // Of records that all share.
+  halfway_dispatch_queue_depth: 'max',
+  halfway_dispatch_queue_oldest_age_seconds: 'max',
+  halfway_dispatch_runs: 'max',
+  halfway_dispatch_machines: 'max',
+  halfway_dispatch_records_durable: 'min',
   process_start_time_seconds: 'min',
 };
 

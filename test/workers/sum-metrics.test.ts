@@ -7,6 +7,7 @@ const LIST = [
   { name: 'halfway_open', kind: 'gauge', help: 'Open' },
   { name: 'halfway_redis_up', kind: 'gauge', help: 'Up' },
   { name: 'halfway_cluster_nodes', kind: 'gauge', help: 'Nodes' },
+  { name: 'halfway_dispatch_queue_depth', kind: 'gauge', help: 'Waiting' },
   { name: 'halfway_wait_seconds', kind: 'histogram', help: 'Wait', buckets: [1, 2] },
 ] as const;
 
@@ -16,6 +17,7 @@ function aWorker(things: number, isUp: boolean): Metrics {
   metrics.gauge('halfway_open').set(things);
   metrics.gauge('halfway_redis_up').set(isUp ? 1 : 0);
   metrics.gauge('halfway_cluster_nodes').set(2);
+  metrics.gauge('halfway_dispatch_queue_depth').set(5);
   metrics.histogram('halfway_wait_seconds').observe(1.5);
   return metrics;
 }
@@ -35,6 +37,7 @@ test('counters, histograms and most gauges add up; what must not does not', asyn
   expect(text).toContain('halfway_open 7\n');
   expect(text).toContain('halfway_redis_up 0\n');
   expect(text).toContain('halfway_cluster_nodes 2\n');
+  expect(text).toContain('halfway_dispatch_queue_depth 5\n');
   expect(text).toContain('halfway_wait_seconds_bucket{le="1"} 0\n');
   expect(text).toContain('halfway_wait_seconds_bucket{le="2"} 2\n');
   expect(text).toContain('halfway_wait_seconds_sum 3\n');
