@@ -165,6 +165,62 @@ describe('halfway env, user, api-token, code, audit', () => {
   });
 });
 
+describe('halfway schedule, halfway trigger', () => {
+  beforeAll(async () => {
+    await ok(['connection', 'create', 'here', '--machine', 'desk', '--signed-in']);
+  });
+
+  test('a schedule is made of a run and a time', async () => {
+    const create = ['schedule', 'create', 'nightly', '--json', '--connection', 'here'];
+    const times = ['--cron', '30 2 * * *', '--time-zone', 'Europe/Berlin'];
+    const made = await ok([...create, ...times, '--input', 'a=b', '--', 'backup.sh']);
+    expect(JSON.parse(made)).toMatchObject({
+      name: 'nightly',
+      cron: '30 2 * * *',
+      isEnabled: true,
+      run: { mode: 'attended', job: { command: ['backup.sh'] }, inputs: { a: 'b' } },
+    });
+    expect(await ok(['schedule', 'list'])).toMatch(
+      /^nightly +30 2 \* \* \* Europe\/Berlin +20\S+Z +here /m,
+    );
+    await ok(['schedule', 'set', 'nightly', '--enabled', 'off']);
+    expect(await ok(['schedule', 'list'])).toMatch(/^nightly .* disabled /m);
+    expect((await run(['schedule', 'history', 'nightly'])).err).toBe('It was not due yet\n');
+    expect(await ok(['schedule', 'delete', 'nightly'])).toBe('Deleted nightly\n');
+  });
+
+  test('a schedule needs one time', async () => {
+    const argv = ['schedule', 'create', 'x', '--connection', 'here', '--', 'true'];
+    for (const times of [[], ['--cron', '* * * * *', '--every', '1h']]) {
+      const { exitCode, err } = await run([...argv.slice(0, 5), ...times, ...argv.slice(5)]);
+      expect(exitCode).toBe(64);
+      expect(err).toContain('give --cron');
+    }
+  });
+
+  test("a trigger's secret is shown once, and anew when it is rotated", async () => {
+    const made = await run(['trigger', 'create', 'shop', '--connection', 'here', '--', 'order.sh']);
+    expect(made.out).toMatch(/^whsec_\S+\n$/);
+    const { id } = await json(['trigger', 'show', 'shop']);
+    expect(made.err).toContain(`${served.endpoint}/$api/v1/hooks/default/${String(id)}`);
+    expect(await ok(['trigger', 'list', '--json'])).not.toContain(made.out.trim());
+    const rotated = await ok(['trigger', 'rotate-secret', 'shop']);
+    expect(rotated).toMatch(/^whsec_\S+\n$/);
+    expect(rotated).not.toBe(made.out);
+    const set = await json([
+      'trigger',
+      'set',
+      'shop',
+      '--runs-per-minute',
+      '5',
+      '--enabled',
+      'off',
+    ]);
+    expect(set).toMatchObject({ runsPerMinuteMax: 5, isEnabled: false });
+    expect(await ok(['trigger', 'delete', 'shop'])).toBe('Deleted shop\n');
+  });
+});
+
 describe('where job dispatch is, and who asks', () => {
   test('without an endpoint or a token it is wrong usage', async () => {
     const noEndpoint = await run(['machine', 'list'], { HALFWAY_ENDPOINT: '' });
