@@ -116,7 +116,8 @@ export async function startSentinel(): Promise<
 export async function startRedisCluster(): Promise<
   AsyncDisposable & { readonly nodes: readonly TestRedis[]; readonly url: string }
 > {
-  const settings = ['--cluster-enabled', 'yes', '--cluster-node-timeout', '1000'];
+  // Nodes that a busy machine keeps waiting for longer than that take one another for dead, and serve nobody.
+  const settings = ['--cluster-enabled', 'yes', '--cluster-node-timeout', '5000'];
   // The bus has its port too, 10000 above unless told otherwise, which may be taken or too high.
   const nodes = await Promise.all(
     [0, 1, 2].map(async () => {
@@ -146,7 +147,7 @@ export async function startRedisCluster(): Promise<
         return /cluster_state:ok[^]*cluster_known_nodes:3/.test(String(state));
       });
     },
-    15_000,
+    30_000,
   );
   return {
     nodes,
