@@ -50,7 +50,7 @@ export function Frame({ api, me }: Session) {
       </a>
       <header class="top">
         <span class="brand">
-          <Logo /> Halfway
+          <Logo /> <span>Halfway</span>
         </span>
         {items !== undefined && (
           <EnvironmentChoice items={items} environment={environment} page={now.page} />

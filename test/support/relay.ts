@@ -69,14 +69,13 @@ export async function startRelay(
   deps: {
     readonly clock?: Clock;
     readonly namespaces?: readonly NamespaceDescription[];
+    readonly portalFolder?: string;
   } = {},
 ): Promise<TestRelay> {
   const log = new MemoryLog();
   const config: Config = { ...baseConfig(options), namespaces: deps.namespaces ?? [NAMESPACE] };
-  const server = await startServer(config, {
-    log,
-    ...(deps.clock === undefined ? {} : { clock: deps.clock }),
-  });
+  const { namespaces: _namespaces, ...others } = deps;
+  const server = await startServer(config, { log, ...others });
   return relayAt(server, { server, log });
 }
 

@@ -1,28 +1,56 @@
 import { useState } from 'preact/hooks';
+import { fingerprintOf } from '../../crypto/fingerprint.ts';
 import { auditEntrySchema, listOf, type AuditEntry } from '../api/records.ts';
-import { usePlace } from '../place.ts';
+import { toProblem } from '../api/problem.ts';
+import { shortId, usePlace } from '../place.ts';
+import { href } from '../route.ts';
 import { exactTime } from '../times.ts';
 import { useLive } from '../ui/live.ts';
-import { Empty, PageHead } from '../ui/parts.tsx';
+import { Empty, notify, PageHead } from '../ui/parts.tsx';
 import { StaleNote } from '../ui/problem-box.tsx';
 import { Pager, Table } from '../ui/table.tsx';
 
 const PAGE_SIZE = 100;
+const auditPage = listOf(auditEntrySchema);
 
 export function AuditPage() {
   const { api, path } = usePlace();
   const [cursors, setCursors] = useState<readonly string[]>([]);
+  const [isSeeking, setSeeking] = useState(false);
   const after = cursors.at(-1);
-  const { value, problem } = useLive(`audit ${after ?? ''}`, signal =>
-    api.get(listOf(auditEntrySchema), `${path}/audit`, {
-      query: { limit: PAGE_SIZE, after },
-      signal,
-    }),
-  );
+  const read = (from: string | undefined, signal?: AbortSignal) =>
+    api.get(auditPage, `${path}/audit`, {
+      query: { limit: PAGE_SIZE, after: from },
+      ...(signal === undefined ? {} : { signal }),
+    });
+  const { value, problem } = useLive(`audit ${after ?? ''}`, signal => read(after, signal));
   const items = value?.items ?? [];
+
+  // The log is read forwards only.
+  const seekLatest = async (): Promise<void> => {
+    setSeeking(true);
+    const passed = [...cursors];
+    try {
+      for (;;) {
+        const page = await read(passed.at(-1));
+        if (page.next === undefined) break;
+        passed.push(String(page.next));
+      }
+      setCursors(passed);
+    } catch (error) {
+      notify(toProblem(error).message);
+    }
+    setSeeking(false);
+  };
   return (
     <>
-      <PageHead title="Audit" />
+      <PageHead title="Audit">
+        {value?.next !== undefined && (
+          <button type="button" disabled={isSeeking} onClick={() => void seekLatest()}>
+            {isSeeking ? 'One moment…' : 'Go to the latest'}
+          </button>
+        )}
+      </PageHead>
       <p>
         Every change to machines, groups, connections, access and keys, in the order it happened.
       </p>
@@ -34,11 +62,21 @@ export function AuditPage() {
           rows={items}
           keyOf={({ number }) => String(number)}
           columns={[
-            { title: 'When', cell: ({ at }) => <time dateTime={at}>{exactTime(at)}</time> },
+            {
+              title: 'When',
+              cell: ({ at }) => (
+                <time class="moment" dateTime={at}>
+                  {exactTime(at)}
+                </time>
+              ),
+            },
             { title: 'What', cell: ({ action }) => <code>{action}</code> },
             { title: 'By', cell: ({ by }) => <code>{by}</code> },
-            { title: 'On', cell: ({ object }) => <code>{object}</code> },
-            { title: 'Details', cell: ({ details }: AuditEntry) => detailsText(details) },
+            { title: 'On', cell: ({ object }) => <Changed id={object} /> },
+            {
+              title: 'Details',
+              cell: ({ details }) => <span class="small details">{detailsText(details)}</span>,
+            },
           ]}
         />
       )}
@@ -47,8 +85,30 @@ export function AuditPage() {
   );
 }
 
+/** What was changed, by its name while it is there. */
+function Changed({ id }: { readonly id: string }) {
+  const { directory, environment } = usePlace();
+  for (const page of ['machines', 'groups', 'connections'] as const) {
+    const record = directory[page].get(id);
+    if (record !== undefined) return <a href={href(environment, page, id)}>{record.name}</a>;
+  }
+  return <code title={id}>{shortId(id)}</code>;
+}
+
 function detailsText(details: AuditEntry['details']): string {
   return Object.entries(details)
-    .map(([name, value]) => `${name}: ${value}`)
+    .filter(([, value]) => value !== '')
+    .map(([name, value]) =>
+      name === 'kid' ? `key: ${keyText(String(value))}` : `${name}: ${value}`,
+    )
     .join(', ');
+}
+
+function keyText(kid: string): string {
+  try {
+    return fingerprintOf(kid);
+  } catch {
+    // Whatever a newer server may call a key.
+    return kid;
+  }
 }

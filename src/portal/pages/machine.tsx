@@ -164,7 +164,6 @@ function Service(props: {
 }) {
   const { api } = usePlace();
   const { machine, path, onChanged } = props;
-  const isOut = machine.isInMaintenance || machine.isDraining;
   return (
     <section class="panel">
       <h2>Service</h2>
@@ -206,7 +205,7 @@ function Service(props: {
             )}
           />
         )}
-        {isOut && (
+        {machine.isDraining && (
           <button
             type="button"
             onClick={() =>

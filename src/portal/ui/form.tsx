@@ -1,5 +1,5 @@
 import { createContext, type ComponentChildren } from 'preact';
-import { useContext, useId, useLayoutEffect, useRef, useState } from 'preact/hooks';
+import { useContext, useEffect, useId, useLayoutEffect, useRef, useState } from 'preact/hooks';
 import type { DispatchError, FieldFault } from '../../dispatch-client/dispatch-error.ts';
 import { toProblem } from '../api/problem.ts';
 import { ProblemBox } from './problem-box.tsx';
@@ -28,8 +28,8 @@ export function Form(props: {
   const [problem, setProblem] = useState<DispatchError>();
   const form = useRef<HTMLFormElement>(null);
   const shown = useRef(new Set<string>());
-  shown.current.clear();
-  useLayoutEffect(() => {
+  // Not earlier: fields say what is wrong with them only after the form was drawn again.
+  useEffect(() => {
     if (problem === undefined) return;
     const first = form.current?.querySelector<HTMLElement>('[aria-invalid=true], [role=alert]');
     first?.focus();
@@ -60,7 +60,8 @@ export function Form(props: {
         <div class="buttons">
           <button
             class={props.tone === 'danger' ? 'danger' : 'primary'}
-            disabled={isBusy || props.isBlocked === true}
+            aria-disabled={isBusy}
+            disabled={props.isBlocked === true}
           >
             {isBusy ? 'One moment…' : props.submit}
           </button>
@@ -75,7 +76,7 @@ export function Form(props: {
   );
 }
 
-/** Drawn after the fields, which have said by then what they show. */
+/** What no field shows: those have said so when they were drawn first. */
 function OtherFaults({ problem }: { readonly problem: DispatchError }) {
   const { faults, shown } = useContext(FormContext);
   const others = faults.filter(({ path }) => ![...shown].some(own => belongs(path, own)));
@@ -109,7 +110,12 @@ export function Field(
   const id = useId();
   const { faults, shown } = useContext(FormContext);
   const path = props.path ?? props.name;
-  shown.add(path);
+  useLayoutEffect(() => {
+    shown.add(path);
+    return () => {
+      shown.delete(path);
+    };
+  }, [path]);
   const own = faults.filter(fault => belongs(fault.path, path));
   const notes = [
     ...(props.hint === undefined ? [] : [`${id}-hint`]),
