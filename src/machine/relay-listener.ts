@@ -43,7 +43,7 @@ export async function listenOnRelay(of: ListenerParts, signal: AbortSignal): Pro
     signal.addEventListener('abort', () => resolve(), { once: true });
   });
   while (!signal.aborted) {
-    const listener = listenerOf(of, () => {
+    const listener = listenerOf(of, signal, () => {
       failures = 0;
     });
     try {
@@ -64,7 +64,11 @@ export async function listenOnRelay(of: ListenerParts, signal: AbortSignal): Pro
   }
 }
 
-function listenerOf(of: ListenerParts, onOnline: () => void): HybridConnectionListener {
+function listenerOf(
+  of: ListenerParts,
+  signal: AbortSignal,
+  onOnline: () => void,
+): HybridConnectionListener {
   const { origin, relayPath, way, access, requests, status, clock, log } = of;
   const { transport, proxy, ca } = way;
   const listener = new HybridConnectionListener(
@@ -95,6 +99,7 @@ function listenerOf(of: ListenerParts, onOnline: () => void): HybridConnectionLi
     of.onOnline();
   });
   listener.on('offline', why => {
+    if (signal.aborted) return;
     status.channel('offline');
     status.error('channel', why.message);
     log.warn({ why: why.message }, 'relay lost');
