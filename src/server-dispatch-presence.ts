@@ -1,6 +1,6 @@
 import type { CancelTimer, Clock } from './base/clock.ts';
 import type { Logger } from './base/logger.ts';
-import type { ControlPlane } from './dispatch/control-plane.ts';
+import type { MachinePresence } from './dispatch/machine-presence.ts';
 import { sameName } from './protocol/resource-rules.ts';
 import type { HybridConnection } from './relay/hybrid-connection.ts';
 import type { ListenerObserver } from './relay/events.ts';
@@ -15,7 +15,9 @@ const MACHINE_PATH = /^([a-z0-9-]{1,63})\/m\/([^/]{1,64})$/i;
  * none for a while, on no node, is not offered anything until it speaks again.
  */
 export function watchPresence(deps: {
-  readonly plane: Pick<ControlPlane, 'in'>;
+  readonly plane: {
+    in(environment: string): { readonly presence: Pick<MachinePresence, 'signal' | 'left'> };
+  };
   /** Name of the one that machines live in. */
   readonly namespace: string;
   readonly clock: Clock;

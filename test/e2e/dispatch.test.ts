@@ -1,3 +1,4 @@
+import { readFileSync } from 'node:fs';
 import { expect, test } from 'vitest';
 import {
   RelayMachine,
@@ -6,6 +7,7 @@ import {
   startRun,
   stateOf,
 } from '../support/relay-machine.ts';
+import { makeCertificate } from '../support/certificate.ts';
 import { startRelay, type RelayOptions } from '../support/relay.ts';
 import { until } from '../support/within.ts';
 
@@ -13,9 +15,12 @@ const TOKEN = 'hwt_token-of-the-first-administrator-of-tests';
 
 async function dispatching(options: RelayOptions = {}) {
   const relay = await startRelay({ dispatch: true, apiToken: TOKEN, ...options });
-  const admin = new RestCaller(relay.httpUrl, TOKEN);
+  return { relay, admin: await withEnvironment(new RestCaller(relay.httpUrl, TOKEN)) };
+}
+
+async function withEnvironment(admin: RestCaller): Promise<RestCaller> {
   await admin.get('POST', '/environments', { id: 'dev' });
-  return { relay, admin };
+  return admin;
 }
 
 async function over(admin: RestCaller, runId: string): Promise<void> {
@@ -39,4 +44,62 @@ test('a run goes from the REST interface through the relay to its machine, and i
   expect(await relay.metric('halfway_active_listeners{hybrid_connection="dev/m/*"}')).toBe(1);
   const echo = await admin.call('POST', `/environments/dev/machines/${machine.id}:echo`, {});
   expect(echo.status).toBe(200);
+});
+
+test('runs reach their machine as well where the public port speaks TLS', async () => {
+  using certificate = makeCertificate();
+  const { certFile, keyFile } = certificate;
+  const tls = { tlsCert: certFile, tlsKey: keyFile };
+  await using relay = await startRelay({ dispatch: true, apiToken: TOKEN, ...tls });
+  const ca = readFileSync(certFile, 'utf8');
+  const admin = await withEnvironment(new RestCaller(relay.httpUrl, TOKEN, ca));
+  await using machine = await RelayMachine.register(admin);
+  await machine.connect();
+  await over(admin, await startRun(admin, await connectionTo(admin, machine.id)));
+});
+
+test('an offer that is longer than a control channel takes comes whole', async () => {
+  const { relay, admin } = await dispatching();
+  await using _ = relay;
+  await using machine = await RelayMachine.register(admin);
+  await machine.connect();
+  const connectionId = await connectionTo(admin, machine.id);
+  const inputs = { text: 'x'.repeat(1_500_000) };
+  const runId = await startRun(admin, connectionId, { inputs });
+  await over(admin, runId);
+  expect(machine.offers[0]?.inputs).toEqual(inputs);
+});
+
+test('a machine that is deleted loses its listener, its tokens and its place', async () => {
+  const { relay, admin } = await dispatching();
+  await using _ = relay;
+  await using machine = await RelayMachine.register(admin);
+  await machine.connect();
+  const offline = new Promise<string>(resolve => {
+    machine.listener.on('offline', why => resolve(why.message));
+  });
+  const failed = new Promise<string | undefined>(resolve => {
+    machine.listener.on('reconnecting', ({ why }) => resolve(why.reason ?? why.message));
+  });
+  const path = `/environments/dev/machines/${machine.id}`;
+  const { version } = await admin.get('GET', path);
+  const removed = await admin.call('DELETE', path, undefined, {
+    'if-match': `"${String(version)}"`,
+  });
+  expect(removed.status).toBe(204);
+  expect(await offline).toContain('1001 The hybrid connection was deleted');
+  expect(await failed).toBeDefined();
+  expect(await relay.metric('halfway_active_listeners{hybrid_connection="dev/m/*"}')).toBe(0);
+  await expect(machine.tokens(relay.httpUrl)).rejects.toThrow('404');
+});
+
+test('what may open a way to machines is in no log', async () => {
+  const { relay, admin } = await dispatching();
+  await using _ = relay;
+  await using machine = await RelayMachine.register(admin);
+  await machine.connect();
+  await over(admin, await startRun(admin, await connectionTo(admin, machine.id)));
+  const log = relay.log.lines.join('\n');
+  expect(log).toContain('listener registered');
+  expect(log).not.toMatch(/hwt_|hwm_|SharedAccessSignature|sig=/);
 });

@@ -1,4 +1,6 @@
 import { randomUUID } from 'node:crypto';
+import { request as httpRequest, type IncomingMessage } from 'node:http';
+import { request as httpsRequest } from 'node:https';
 import { fixedToken, HybridConnectionListener } from '../../src/client/client.ts';
 import { openDetached, verifyingKeyOf } from '../../src/crypto/es256.ts';
 import { offerSchema, parseMessage, type Offer } from '../../src/jobs/messages.ts';
@@ -13,25 +15,45 @@ export interface RestAnswer {
 /** Speaks to a server's REST interface with a token. */
 export class RestCaller {
   readonly origin: string;
+  /** Authority of its certificate, in PEM. */
+  readonly ca: string | undefined;
   readonly #token: string;
 
-  constructor(origin: string, token: string) {
+  constructor(origin: string, token: string, ca?: string) {
     this.origin = origin;
+    this.ca = ca;
     this.#token = token;
   }
 
-  async call(method: string, path: string, body?: unknown): Promise<RestAnswer> {
-    const response = await fetch(`${this.origin}/$api/v1${path}`, {
+  async call(
+    method: string,
+    path: string,
+    body?: unknown,
+    headers: Readonly<Record<string, string>> = {},
+  ): Promise<RestAnswer> {
+    const text = body === undefined ? undefined : JSON.stringify(body);
+    const url = new URL(`${this.origin}/$api/v1${path}`);
+    const request = (url.protocol === 'https:' ? httpsRequest : httpRequest)(url, {
       method,
+      ...(this.ca === undefined ? {} : { ca: this.ca }),
       headers: {
         authorization: `Bearer ${this.#token}`,
-        ...(body === undefined ? {} : { 'content-type': 'application/json' }),
+        ...headers,
+        ...(text === undefined
+          ? {}
+          : { 'content-type': 'application/json', 'content-length': Buffer.byteLength(text) }),
       },
-      ...(body === undefined ? {} : { body: JSON.stringify(body) }),
     });
-    const text = await response.text();
-    const json: unknown = text === '' ? {} : JSON.parse(text);
-    return { status: response.status, body: isObject(json) ? json : {} };
+    const answered = new Promise<IncomingMessage>((resolve, reject) => {
+      request.once('response', resolve).once('error', reject);
+    });
+    request.end(text);
+    const response = await answered;
+    const chunks: Buffer[] = [];
+    for await (const chunk of response) chunks.push(Buffer.from(chunk));
+    const answer = Buffer.concat(chunks).toString();
+    const json: unknown = answer === '' ? {} : JSON.parse(answer);
+    return { status: response.statusCode ?? 0, body: isObject(json) ? json : {} };
   }
 
   /** As `call`; throws when the answer is a no. */
@@ -67,7 +89,7 @@ export class RelayMachine implements AsyncDisposable {
     readonly registered: RestAnswer['body'];
     readonly keys: MachineKeys;
     readonly installId: string;
-    readonly origin: string;
+    readonly admin: RestCaller;
   }) {
     this.id = String(of.registered['machineId']);
     this.path = String(of.registered['relayPath']);
@@ -77,7 +99,7 @@ export class RelayMachine implements AsyncDisposable {
     this.#dispatchKey = key;
     this.keys = of.keys;
     this.#installId = of.installId;
-    this.#rest = new RestCaller(of.origin, '');
+    this.#rest = new RestCaller(of.admin.origin, '', of.admin.ca);
   }
 
   /** Registers with somebody's token in the environment `dev`, which must be there. */
@@ -86,15 +108,21 @@ export class RelayMachine implements AsyncDisposable {
     const installId = randomUUID();
     const body = keys.registration({ name, installId });
     const registered = await admin.get('POST', '/environments/dev/machines:register', body);
-    return new RelayMachine({ registered, keys, installId, origin: admin.origin });
+    return new RelayMachine({ registered, keys, installId, admin });
   }
 
   /** A token, a listener at one of the servers, and its first hello. */
   async connect(origin = this.#rest.origin): Promise<void> {
     const { accessToken, listenToken } = await this.tokens(origin);
-    this.#rest = new RestCaller(origin, accessToken);
+    const { ca } = this.#rest;
+    this.#rest = new RestCaller(origin, accessToken, ca);
     const listener = new HybridConnectionListener(
-      { endpoint: origin, path: this.path, tokenProvider: fixedToken(listenToken) },
+      {
+        endpoint: origin,
+        path: this.path,
+        tokenProvider: fixedToken(listenToken),
+        ...(ca === undefined ? {} : { ca }),
+      },
       {
         onRequest: async ({ target, headers, body }) => {
           if (target.endsWith('/echo')) return { status: 200, body: 'here' };
@@ -128,7 +156,7 @@ export class RelayMachine implements AsyncDisposable {
   ): Promise<{ readonly accessToken: string; readonly listenToken: string }> {
     const assertion = this.keys.assertion(this.id, Date.now());
     const path = `/environments/dev/machines/${this.id}/token`;
-    const given = await new RestCaller(origin, '').get('POST', path, { assertion });
+    const given = await new RestCaller(origin, '', this.#rest.ca).get('POST', path, { assertion });
     return { accessToken: String(given['accessToken']), listenToken: String(given['listenToken']) };
   }
 
@@ -197,9 +225,13 @@ export async function connectionTo(admin: RestCaller, machineId: string): Promis
   return String(made['id']);
 }
 
-export async function startRun(admin: RestCaller, connectionId: string): Promise<string> {
+export async function startRun(
+  admin: RestCaller,
+  connectionId: string,
+  more: object = {},
+): Promise<string> {
   const job = { ref: 'test', kind: 'command', command: ['true'] };
-  const run = { connectionId, mode: 'attended', job };
+  const run = { connectionId, mode: 'attended', job, ...more };
   return String((await admin.get('POST', '/environments/dev/runs', run))['id']);
 }
 
