@@ -1,6 +1,6 @@
-import { lstat, mkdir } from 'node:fs/promises';
+import { lstat, mkdir, stat } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { dirname, join, resolve } from 'node:path';
 import type { Clock } from '../base/clock.ts';
 import type { Logger } from '../base/logger.ts';
 import { lockFolder } from './folder-lock.ts';
@@ -13,6 +13,7 @@ import type { SessionHost } from './session-hosts/session-host.ts';
 /** What the system takes as the path of a socket, less the name of one. */
 const SOCKET_FOLDER_CHARS_MAX = 80;
 const OTHERS_WRITE = 0o022;
+const OTHERS_PASS = 0o001;
 
 export interface JobDoorOptions {
   /** For the journal and the files of runs, below the state folder; made where it is missing. */
@@ -45,8 +46,9 @@ export async function openJobDoor(options: JobDoorOptions): Promise<JobDoor> {
   const runs = join(folder, 'runs');
   await mkdir(runs, { recursive: true, mode: 0o700 });
   const socketFolder = await makeSocketFolder(
-    options.socketFolder ?? join(tmpdir(), `halfway-machine-${process.getuid?.() ?? 0}`),
+    resolve(options.socketFolder ?? join(tmpdir(), `halfway-machine-${process.getuid?.() ?? 0}`)),
   );
+  if (options.host.kind === 'os-account') await checkReachable(socketFolder);
   const lock = lockFolder(folder);
   try {
     const journal = await Journal.open(join(folder, 'journal.jsonl'), { clock, log });
@@ -88,4 +90,17 @@ async function makeSocketFolder(path: string): Promise<string> {
     throw new Error(`Cannot use "${path}" for sockets: others may write to it`);
   }
   return path;
+}
+
+/** Executors of other accounts must come as far as the socket. */
+async function checkReachable(socketFolder: string): Promise<void> {
+  for (let path = socketFolder; ; path = dirname(path)) {
+    const { mode } = await stat(path);
+    if ((mode & OTHERS_PASS) === 0) {
+      throw new Error(
+        `Cannot use "${socketFolder}" for sockets: other accounts may not pass through "${path}"`,
+      );
+    }
+    if (path === dirname(path)) return;
+  }
 }

@@ -1,0 +1,127 @@
+import { expect, test } from 'vitest';
+import type { Offer } from '../../../src/jobs/messages.ts';
+import type { CredentialOpener } from '../../../src/machine/ports.ts';
+import { faultOf, OsAccountHost } from '../../../src/machine/session-hosts/os-account-host.ts';
+import { makeAccount, requireRoot, type TestAccount } from '../../support/accounts.ts';
+import { controlBench, noOpener, startMachine } from '../../support/machine-runs.ts';
+
+const SEALED: Partial<Offer> = {
+  connection: { id: 'c1', version: 1, targetKind: 'machine', targetId: 'm1' },
+  credential: { v: 1, suite: 'p256', kid: 'k'.repeat(43), enc: 'e'.repeat(87), ct: 'c'.repeat(64) },
+};
+
+function opens(user: string, password: string, domain = ''): CredentialOpener {
+  return {
+    ...noOpener,
+    open: () => Promise.resolve({ user, domain, password: Buffer.from(password) }),
+  };
+}
+
+/** What becomes of a job that says who it is. */
+async function runAs(
+  { name, password }: Pick<TestAccount, 'name' | 'password'>,
+  command = ['/bin/sh', '-c', 'id -u; echo "$HOME"; pwd; echo "${HALFWAY_TOKEN-none}"'],
+) {
+  requireRoot();
+  const control = await controlBench();
+  await using machine = await startMachine(control, {
+    host: new OsAccountHost({ unattended: 1 }),
+    opener: opens(name, password),
+    // The accounts come as far as this one, and not into a test's own folder.
+    socketFolder: undefined,
+  });
+  const offer = await control.submitted({ command }, SEALED);
+  await machine.door.offer(offer);
+  const run = await control.ended(offer.runId, 30_000);
+  return { run, log: await control.logOf(offer.runId) };
+}
+
+test('launch() signs in, and the job runs as the account and at its home', async () => {
+  using account = makeAccount();
+  const { run, log } = await runAs(account);
+  expect(run).toMatchObject({ state: 'Succeeded', accountName: account.name });
+  const [uid, home, folder, token] = log.split('\n');
+  expect(uid).toBe(String(account.uid));
+  expect(home).toBe(`/home/${account.name}`);
+  expect(folder).toMatch(/^\/tmp\//);
+  expect(token).toBe('none');
+});
+
+test('launch() takes the forms that name an account of this computer', async () => {
+  using account = makeAccount();
+  for (const name of [`.\\${account.name}`, `local\\${account.name}`]) {
+    const { run } = await runAs({ ...account, name }, ['true']);
+    expect(run.state).toBe('Succeeded');
+  }
+});
+
+test('launch() never takes an account of this computer for one of a domain', async () => {
+  using account = makeAccount();
+  const { run } = await runAs({ ...account, name: `CONTOSO\\${account.name}` });
+  expect(run.fault?.code).toBe('WindowsIdentityIncorrect');
+});
+
+test.each([
+  ['a wrong password', { password: 'not it' }, {}, 'SessionCreationInvalidCredentials'],
+  ['no password', { password: '' }, {}, 'SessionCreationInvalidCredentials'],
+  ['a password of two lines', { password: 'one\ntwo' }, {}, 'SessionCreationInvalidCredentials'],
+  ['an account that is not there', { name: 'hwnobodyatall' }, {}, 'WindowsIdentityIncorrect'],
+  ['an option for a name', { name: '-c' }, {}, 'WindowsIdentityIncorrect'],
+  ['an expired account', {}, { setUp: [['chage', '-E', '0', '%']] }, 'AccountLockedOut'],
+  ['a locked account', {}, { setUp: [['usermod', '-L', '%']] }, 'AccountLockedOut'],
+  ['an account without a shell', {}, { shell: '/usr/sbin/nologin' }, 'LogonTypeNotGranted'],
+  ['an account whose shell is false', {}, { shell: '/bin/false' }, 'LogonTypeNotGranted'],
+  [
+    'a password that must be changed',
+    {},
+    { setUp: [['chage', '-d', '0', '%']] },
+    'SessionCreationInvalidCredentials',
+  ],
+])('launch() fails for %s, and nothing runs', async (_name, change, options, code) => {
+  using account = makeAccount(options);
+  const { run, log } = await runAs({ ...account, ...change });
+  expect(run).toMatchObject({ state: 'Failed', fault: { code } });
+  expect(log).toBe('');
+});
+
+test('a job of another account is ended with all of its processes', async () => {
+  using account = makeAccount();
+  const control = await controlBench();
+  await using machine = await startMachine(control, {
+    host: new OsAccountHost({ unattended: 1 }),
+    opener: opens(account.name, account.password),
+    socketFolder: undefined,
+  });
+  const offer = await control.submitted(
+    { command: ['/bin/sh', '-c', 'setsid sleep 300 & exec sleep 300'] },
+    SEALED,
+  );
+  await machine.door.offer({ ...offer, limits: { ...offer.limits, runSeconds: 1 } });
+  await expect(control.ended(offer.runId, 30_000)).resolves.toMatchObject({ state: 'TimedOut' });
+});
+
+test('a door whose sockets other accounts cannot reach does not open', async () => {
+  const control = await controlBench();
+  const opened = startMachine(control, { host: new OsAccountHost({ unattended: 1 }) });
+  await expect(opened).rejects.toThrow(/other accounts may not pass through/);
+});
+
+test('check() takes unattended runs with credentials only', () => {
+  const host = new OsAccountHost({ unattended: 1 });
+  const wish = { account: undefined, hasCredential: true, reuseSession: false };
+  expect(host.check({ ...wish, mode: 'unattended' })).toBeUndefined();
+  expect(host.check({ ...wish, mode: 'attended' })?.code).toBe('AttendedUserNotLoggedIn');
+  const bare = host.check({ ...wish, mode: 'unattended', hasCredential: false });
+  expect(bare?.code).toBe('UnattendedUnsupportedWithOldConnection');
+});
+
+test.each([
+  ['su: must be suid to work properly', 'UIFlowServiceNoRdpPermissions'],
+  ['Password: su: Permission denied\n', 'LogonTypeNotGranted'],
+  ['The account is locked due to 3 failed logins.\nsu: Authentication failure', 'AccountLockedOut'],
+  ['sh: 1: exec: /opt/node: Permission denied', 'AgentHasNotStarted'],
+  ['su: cannot open session: Module is unknown', 'SessionCreationError'],
+])('faultOf() reads what su says: %s', (said, code) => {
+  const end = { code: 1, signal: undefined, said };
+  expect(faultOf(end, { shell: '/bin/sh', isLocked: false }).code).toBe(code);
+});
