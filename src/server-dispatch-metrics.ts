@@ -28,6 +28,12 @@ export const DISPATCH_METRICS: readonly MetricDefinition[] = [
     labels: ['environment', 'target'],
   },
   {
+    name: 'halfway_dispatch_deepest_queue',
+    kind: 'gauge',
+    help: 'Runs that wait in the queue that has most of them; a queue takes 500',
+    labels: ['environment', 'target'],
+  },
+  {
     name: 'halfway_dispatch_runs',
     kind: 'gauge',
     help: 'Runs in the records, by state',

@@ -111,13 +111,16 @@ export class DispatchSampler {
 
   async #queues(repository: Repository): Promise<readonly GaugeValueOf[]> {
     const depths = { machine: 0, group: 0 };
+    const deepest = { machine: 0, group: 0 };
     for await (const entries of this.#pages(repository, QUEUES_INDEX)) {
       const counts = await Promise.all(
         entries.map(({ member }) => repository.count(`q:${member}`)),
       );
       for (const [i, { member }] of entries.entries()) {
         const kind = kindIn(member);
-        if (kind !== undefined) depths[kind] += counts[i] ?? 0;
+        if (kind === undefined) continue;
+        depths[kind] += counts[i] ?? 0;
+        deepest[kind] = Math.max(deepest[kind], counts[i] ?? 0);
       }
     }
     const oldest = await this.#oldest(
@@ -131,6 +134,7 @@ export class DispatchSampler {
       const ageMs = queuedAtMs === undefined ? 0 : Math.max(0, nowMs - queuedAtMs);
       return [
         { name: 'halfway_dispatch_queue_depth', labels, value: depths[target] },
+        { name: 'halfway_dispatch_deepest_queue', labels, value: deepest[target] },
         { name: 'halfway_dispatch_queue_oldest_age_seconds', labels, value: ageMs / 1_000 },
       ];
     });

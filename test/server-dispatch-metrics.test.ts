@@ -110,6 +110,7 @@ test('DispatchSampler reads queues, runs and machines, and not again while that 
   for (const line of [
     `halfway_dispatch_queue_depth{${dev},target="machine"} 2`,
     `halfway_dispatch_queue_depth{${dev},target="group"} 0`,
+    `halfway_dispatch_deepest_queue{${dev},target="machine"} 2`,
     `halfway_dispatch_queue_oldest_age_seconds{${dev},target="machine"} 90`,
     `halfway_dispatch_queue_oldest_age_seconds{${dev},target="group"} 0`,
     `halfway_dispatch_runs{${dev},state="Queued"} 2`,

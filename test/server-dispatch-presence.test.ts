@@ -9,6 +9,19 @@ import { dispatchBench } from './support/dispatch.ts';
 import { settled } from './support/fake-machines.ts';
 import { silentLogger } from './support/silent-logger.ts';
 
+function place(name: string, replacesListener = true): HybridConnection {
+  return new HybridConnection('tests', {
+    name,
+    requiresClientAuthorization: true,
+    userMetadata: '',
+    authorizationRules: [],
+    origin: 'api',
+    createdAtMs: 0,
+    updatedAtMs: 0,
+    replacesListener,
+  });
+}
+
 async function bench() {
   const dispatch = dispatchBench();
   const { clock, repository } = dispatch;
@@ -27,27 +40,16 @@ async function bench() {
     clock,
     log: silentLogger,
   });
-  const place = (name: string, replacesListener = true): HybridConnection =>
-    new HybridConnection('tests', {
-      name,
-      requiresClientAuthorization: true,
-      userMetadata: '',
-      authorizationRules: [],
-      origin: 'api',
-      createdAtMs: 0,
-      updatedAtMs: 0,
-      replacesListener,
-    });
   const state = async (): Promise<string> => {
     await settled();
     const known = await repository.get(PRESENCE, 'm1');
     return presenceStateOf(known?.value, clock.wallMs());
   };
-  return { clock, watch, watched, place, state };
+  return { clock, watch, watched, state };
 }
 
 test('a machine without a listener for ten seconds is not there, until one comes', async () => {
-  const { clock, watch, place, state } = await bench();
+  const { clock, watch, state } = await bench();
   const home = place('dev/m/m1');
   watch.onListener(home, 'gone');
   clock.advance(9_999);
@@ -59,7 +61,7 @@ test('a machine without a listener for ten seconds is not there, until one comes
 });
 
 test('a machine whose listener comes back in time, here or on another node, was never away', async () => {
-  const { clock, watch, place, state } = await bench();
+  const { clock, watch, state } = await bench();
   const home = place('dev/m/m1');
   watch.onListener(home, 'gone');
   clock.advance(5_000);
@@ -73,7 +75,7 @@ test('a machine whose listener comes back in time, here or on another node, was 
 });
 
 test('other hybrid connections are no machines, whatever their names', async () => {
-  const { clock, watch, watched, place } = await bench();
+  const { clock, watch, watched } = await bench();
   watch.onListener(place('dev/m/m1', false), 'gone');
   watch.onListener(place('orders'), 'gone');
   watch.onListener(place('dev/m/m1/x'), 'gone');
@@ -82,7 +84,7 @@ test('other hybrid connections are no machines, whatever their names', async () 
 });
 
 test('stop() forgets who may have left', async () => {
-  const { clock, watch, place } = await bench();
+  const { clock, watch } = await bench();
   watch.onListener(place('dev/m/m1'), 'gone');
   watch.stop();
   expect(clock.pendingTasks).toBe(0);

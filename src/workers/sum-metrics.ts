@@ -19,6 +19,7 @@ const ACROSS: Readonly<Record<string, Across>> = {
   halfway_cluster_feed_lag_changes: 'max',
   // Of records that all share.
   halfway_dispatch_queue_depth: 'max',
+  halfway_dispatch_deepest_queue: 'max',
   halfway_dispatch_queue_oldest_age_seconds: 'max',
   halfway_dispatch_runs: 'max',
   halfway_dispatch_machines: 'max',
