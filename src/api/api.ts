@@ -8,7 +8,7 @@ import { Repository } from '../dispatch/repository.ts';
 import type { DispatchStore } from '../store/dispatch-store.ts';
 import { FrameError, refusalOf, refusalResponse } from './api-error.ts';
 import type { ApiHandler, ApiRequest, ApiResponse } from './api-request.ts';
-import { identityOf } from './authentication.ts';
+import { identityOf, type Identity } from './authentication.ts';
 import { ChangeWaits } from './change-waits.ts';
 import { openApiDocument } from './openapi.ts';
 import type { Answer, ApiContext, Operation } from './operation.ts';
@@ -67,7 +67,7 @@ export function createApi(parts: ApiParts): Api {
     const { operation, params } = match;
     const identity = await identityOf(plane, request, operation.who);
     if (identity.type === 'machine' && !HELLO.test(operation.path)) {
-      await plane.in(identity.environment).presence.signal(identity.machineId);
+      await signal(plane, identity);
     }
     return responseOf(await operation.run(context, request, { params, identity }));
   };
@@ -96,6 +96,18 @@ export function createApi(parts: ApiParts): Api {
     },
     close: () => waits.close(),
   };
+}
+
+/** Somebody else's sign of life at the same moment is as good. */
+async function signal(
+  plane: ControlPlane,
+  { environment, machineId }: Extract<Identity, { type: 'machine' }>,
+): Promise<void> {
+  try {
+    await plane.in(environment).presence.signal(machineId);
+  } catch (error) {
+    if (!(error instanceof Problem)) throw error;
+  }
 }
 
 function responseOf({ status, body, content, version, location }: Answer): ApiResponse {

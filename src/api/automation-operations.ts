@@ -5,6 +5,7 @@ import {
   scheduleSchema,
   triggerSchema,
   type Schedule,
+  type ScheduleOutcome,
   type Trigger,
 } from '../dispatch/automation-records.ts';
 import type { EnvironmentServices } from '../dispatch/control-plane.ts';
@@ -200,12 +201,7 @@ const SCHEDULE_OPERATIONS: readonly Operation[] = [
       const { after = 0, limit = HISTORY_MAX } = call.query;
       const id = param(call, 'id');
       const entries = await services.schedules.history(caller, id, { after, limit });
-      const items = entries.map(({ number, entry: { atMs, dueAtMs, ...entry } }) => ({
-        number,
-        at: momentText(atMs),
-        dueAt: momentText(dueAtMs),
-        ...entry,
-      }));
+      const items = entries.map(historyItem);
       return { status: 200, body: { items, next: items.at(-1)?.number ?? after } };
     },
   }),
@@ -311,6 +307,17 @@ function answerOf<Value>(shown: Shown<Value>, record: Versioned<Value>): Answer 
 function secretAnswer({ trigger, secret }: NewTrigger): Answer {
   const { version } = trigger;
   return { status: 200, version, body: TRIGGER_SHOWN.of(trigger, { secret }) };
+}
+
+function historyItem({
+  number,
+  entry,
+}: {
+  readonly number: number;
+  readonly entry: ScheduleOutcome;
+}): { readonly number: number } & Record<string, unknown> {
+  const { atMs, dueAtMs, ...rest } = entry;
+  return { number, at: momentText(atMs), dueAt: momentText(dueAtMs), ...rest };
 }
 
 function historyItemSchema(): v.GenericSchema {

@@ -178,8 +178,9 @@ function bodyOf<Body>(
     faults.push({ path: '', message: 'a JSON body is needed' });
     return undefined;
   }
-  // A list would do for an object with nothing but optional members.
-  if (kind === 'json' && Array.isArray(sent)) {
+  // To the schema a list would do for an object with nothing but optional members.
+  const isObject = typeof sent === 'object' && sent !== null && !Array.isArray(sent);
+  if (kind === 'json' && sent !== undefined && !isObject) {
     faults.push({ path: '', message: 'must be a JSON object' });
     return undefined;
   }

@@ -1,10 +1,12 @@
 import { callerIn, type Caller, type Principal } from '../dispatch/access.ts';
 import type { EnvironmentServices } from '../dispatch/control-plane.ts';
-import type { GroupActor } from '../dispatch/group-membership.ts';
+import type { GroupMembership } from '../dispatch/group-membership.ts';
 import { Problem } from '../dispatch/problem.ts';
 import { MACHINE, type Environment } from '../dispatch/records.ts';
 import type { Versioned } from '../dispatch/repository.ts';
 import type { ApiContext, Call } from './operation.ts';
+
+type GroupActor = Parameters<GroupMembership['keyPackage']>[0];
 
 type AnyCall = Pick<Call<unknown, unknown>, 'params' | 'identity'>;
 

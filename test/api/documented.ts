@@ -21,7 +21,7 @@ export const DOCUMENT = openApiDocument(OPERATIONS, '1.2.3');
 const table = new RouteTable(OPERATIONS);
 const ajv = new Ajv2020({ strict: false, allErrors: true });
 addFormats.default(ajv);
-const known = new Map<string, Validate>();
+const validators = new Map<string, Validate>();
 
 /** Names what an answer has that the document does not say. */
 export function undocumented(method: string, path: string, got: Got): readonly string[] {
@@ -46,18 +46,20 @@ export function undocumented(method: string, path: string, got: Got): readonly s
   return validate(got.json) ? [] : [`${operation.path}: ${JSON.stringify(validate.errors)}`];
 }
 
+/** Methods that OpenAPI has no place for are answered as POST is. */
 function methodOf({ method }: Operation, sent: string): string {
-  if (method !== 'ANY') return method.toLowerCase();
-  return ['HEAD', 'OPTIONS'].includes(sent) ? 'get' : sent.toLowerCase();
+  const known = ['GET', 'POST', 'PUT', 'PATCH', 'DELETE'];
+  const wanted = method === 'ANY' ? sent : method;
+  return (known.includes(wanted) ? wanted : 'POST').toLowerCase();
 }
 
 function validatorOf(schema: object): Validate {
   const key = JSON.stringify(schema);
-  const before = known.get(key);
+  const before = validators.get(key);
   if (before !== undefined) return before;
   const components = at(DOCUMENT, ['components']) ?? {};
   const made = ajv.compile({ ...schema, components });
-  known.set(key, made);
+  validators.set(key, made);
   return made;
 }
 
