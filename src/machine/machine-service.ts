@@ -11,7 +11,7 @@ import type { MachineAccess } from './machine-access.ts';
 import { textOf } from './machine-error.ts';
 import type { JobDoor } from './ports.ts';
 import { momentText } from './register.ts';
-import { requireRegistration, type RegistrationRecord } from './registration-record.ts';
+import { readRegistration, type RegistrationRecord } from './registration-record.ts';
 import { listenOnRelay, type RelayWay } from './relay-listener.ts';
 import { RelayRequests } from './relay-requests.ts';
 import { openServiceSocket, type ServiceSocket } from './service-socket.ts';
@@ -188,7 +188,7 @@ export class MachineService {
         clock,
         log,
         random,
-        onOnline: () => this.askStandings(),
+        onChange: () => this.askStandings(),
       },
       signal,
     );
@@ -226,12 +226,10 @@ export class MachineService {
   /** Reads again what a command may have changed: the group and its key. */
   async #reload(): Promise<void> {
     const { folder, keyStore } = this.#of;
-    const record = requireRegistration(folder);
-    if (record.machineId !== this.#record.machineId) {
-      this.#of.log.warn(
-        { machineId: record.machineId },
-        'registered anew: ending, to start as that machine',
-      );
+    const record = readRegistration(folder);
+    if (record?.machineId !== this.#record.machineId) {
+      const what = record === undefined ? 'unregistered' : 'registered anew';
+      this.#of.log.warn({ machineId: record?.machineId }, `${what}: ending`);
       this.drain(0).catch(() => undefined);
       return;
     }

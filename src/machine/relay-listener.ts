@@ -25,8 +25,8 @@ export interface ListenerParts {
   readonly status: ServiceStatus;
   readonly clock: Clock;
   readonly log: Logger;
-  /** It is online, or goes on over another transport. */
-  readonly onOnline: () => void;
+  /** It is online, goes on over another transport, or is not online any more. */
+  readonly onChange: () => void;
   readonly random?: (() => number) | undefined;
 }
 
@@ -91,18 +91,20 @@ function listenerOf(
     status.channel('online', name);
     log.info({ transport: name, relayPath }, 'listening through the relay');
     onOnline();
-    of.onOnline();
+    of.onChange();
   });
   listener.on('online', name => {
     status.channel('online', name);
     onOnline();
-    of.onOnline();
+    of.onChange();
   });
   listener.on('offline', why => {
     if (signal.aborted) return;
     status.channel('offline');
     status.error('channel', why.message);
     log.warn({ why: why.message }, 'relay lost');
+    // The machine may have been deleted: then hello is told so.
+    of.onChange();
   });
   listener.on('reconnecting', ({ delayMs, why, failures }) => {
     log.info({ delayMs, failures, why: why.message }, 'connecting to the relay again');

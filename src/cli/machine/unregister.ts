@@ -1,6 +1,7 @@
 import { ControlError } from '../../machine/control-client.ts';
 import { removeItself } from '../../machine/register.ts';
 import { removeRegistration } from '../../machine/registration-record.ts';
+import { askService } from '../../machine/service-socket.ts';
 import { writeLine, type CommandContext } from '../context.ts';
 import { inWords, openMachine, type MachineOptions } from './open-machine.ts';
 
@@ -27,6 +28,8 @@ export async function runUnregister(
     }
     removeRegistration(folder);
     keyStore.removeOthers();
+    // A service that still runs ends; where none answers none has to.
+    await askService(folder, 'reload', context.clock).catch(() => undefined);
     return machine.record;
   });
   const { machineId, name, environment } = record;
