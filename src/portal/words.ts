@@ -84,6 +84,9 @@ const EVENTS: Readonly<Record<string, string>> = {
   timeLimitReached: 'Time is over',
   completed: 'Completed',
   completedWithError: 'Ended with an error',
+  blockedBySession: 'Waits for a session at the machine',
+  callbackDelivered: 'Callback delivered',
+  callbackFailed: 'Callback failed',
   resultRecovered: 'Result came late and was taken',
 };
 

@@ -114,8 +114,7 @@ function answer(response: HttpResponse, request: HttpRequest, files: PortalFiles
     .writeHeader('Content-Type', file.contentType)
     .writeHeader('Content-Security-Policy', CONTENT_SECURITY_POLICY)
     .writeHeader('X-Content-Type-Options', 'nosniff')
-    .writeHeader('Referrer-Policy', 'no-referrer')
-    .writeHeader('Cross-Origin-Opener-Policy', 'same-origin');
+    .writeHeader('Referrer-Policy', 'no-referrer');
   const { bytes, encoding } = encoded(file, request.getHeader('accept-encoding'));
   if (encoding !== undefined) response.writeHeader('Content-Encoding', encoding);
   endBody(response, bytes, method);

@@ -6,6 +6,7 @@ import { openingKeyOf, type OpeningKey } from '../../src/crypto/key-pair.ts';
 import { openEnvelope, readCredential } from '../../src/crypto/open-envelope.ts';
 import { JobAtMachine } from '../support/job-at-machine.ts';
 import {
+  PLAIN_HOST,
   PORTAL_TOKEN,
   signedIn,
   startChromium,
@@ -190,6 +191,57 @@ describe('connections', () => {
     await page.getByRole('button', { name: 'Create connection' }).click();
     await page.getByRole('heading', { name: 'Changed' }).waitFor();
     expect(await page.evaluate(`localStorage.getItem('${item}')`)).toBe((await keyOf(machine)).kid);
+  });
+
+  test('a key that is not what the server calls it is not sealed to', async () => {
+    await using machine = await connectedMachine('desk-lied-about');
+    const other = await RelayMachine.register(portal.admin, 'desk-of-somebody');
+    await using visited = await signedIn(browser, portal);
+    const { page } = visited;
+    await page.route('**/public-key', async route => {
+      const { kid } = await (await route.fetch()).json();
+      const foreign = Buffer.from((await keyOf(other)).point).toString('base64url');
+      await route.fulfill({ json: { kid, suite: 'p256', point: foreign, fingerprint: 'x' } });
+    });
+    await page.goto(`${portal.url}#/dev/connections/new?target=machine:${machine.id}`);
+    await page.getByText('KeyMismatch').waitFor();
+    expect(await page.getByRole('button', { name: 'Create connection' }).isDisabled()).toBe(true);
+  });
+
+  test('asking again after a lost answer makes one connection', async () => {
+    await using machine = await connectedMachine('desk-lossy');
+    const place = `#/dev/connections/new?target=machine:${machine.id}`;
+    await using visited = await signedIn(browser, portal, place);
+    const { page } = visited;
+    const statuses: number[] = [];
+    await page.route('**/connections', async route => {
+      if (route.request().method() !== 'POST') return route.continue();
+      statuses.push((await route.fetch()).status());
+      return statuses.length === 1 ? route.abort() : route.continue();
+    });
+    await page.getByLabel('Name', { exact: true }).fill('Once');
+    await page.getByLabel('Account', { exact: true }).fill('svc');
+    await page.getByLabel('Password').fill(PASSWORD);
+    await page.getByRole('button', { name: 'Create connection' }).click();
+    await page.getByRole('alert').getByText('The server cannot be reached').waitFor();
+    await page.getByRole('button', { name: 'Create connection' }).click();
+    await page.getByRole('heading', { name: 'Once' }).waitFor();
+    expect(statuses).toEqual([201, 200]);
+    const query = `targetKind=machine&targetId=${machine.id}`;
+    const list = await portal.admin.get('GET', `/environments/dev/connections?${query}`);
+    expect(list['items']).toHaveLength(1);
+  });
+
+  test('where the browser has no cryptography the page says so and seals nothing', async () => {
+    await using machine = await connectedMachine('desk-plain');
+    const plain = { ...portal, url: portal.url.replace('127.0.0.1', PLAIN_HOST) };
+    const place = `#/dev/connections/new?target=machine:${machine.id}`;
+    await using visited = await signedIn(browser, plain, place);
+    const { page, requests, complaints } = visited;
+    await page.getByText('Nothing can be sealed on this page.').waitFor();
+    expect(await page.getByRole('button', { name: 'Create connection' }).isDisabled()).toBe(true);
+    expect(requests.filter(request => request.url().includes('public-key'))).toEqual([]);
+    expect(complaints).toEqual([]);
   });
 
   test('a connection is deleted once its name was typed', async () => {

@@ -8,6 +8,8 @@ import { someFolder } from './some-folder.ts';
 
 export const PORTAL_TOKEN = 'hwt_token-of-the-first-administrator-of-tests';
 const CHROMIUM = '/usr/bin/chromium';
+/** A name of this machine that browsers take for one far away: plain HTTP to it is not secure. */
+export const PLAIN_HOST = 'plain.test';
 /** A browser that starts on a busy machine. */
 const START_MS = 60_000;
 const STEP_MS = 15_000;
@@ -61,6 +63,7 @@ export async function startChromium(): Promise<Browser> {
       '--disable-background-networking',
       '--disable-component-update',
       '--disable-sync',
+      `--host-resolver-rules=MAP ${PLAIN_HOST} 127.0.0.1`,
     ],
   });
 }

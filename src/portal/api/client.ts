@@ -88,7 +88,7 @@ export class Api {
     }
     if (response.ok) return response;
     const problem = problemOf(response.status, await response.text());
-    if (response.status === 401) this.#onRefusedToken();
+    if (problem.code === 'TokenInvalid') this.#onRefusedToken();
     throw problem;
   }
 }

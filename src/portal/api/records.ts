@@ -72,6 +72,7 @@ export const machineSchema = v.object({
   running: v.object({ unattended: count, attended: count }),
   waiting: count,
 });
+export const echoSchema = v.object({ roundTripMs: count });
 export type Machine = v.InferOutput<typeof machineSchema>;
 
 export const groupSchema = v.object({

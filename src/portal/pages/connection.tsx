@@ -1,6 +1,6 @@
 import { fingerprintOf } from '../../crypto/fingerprint.ts';
-import { connectionSchema, runSchema, type Connection } from '../api/records.ts';
-import { newId, targetName, usePlace } from '../place.ts';
+import { connectionSchema, type Connection } from '../api/records.ts';
+import { targetName, usePlace } from '../place.ts';
 import { go, href } from '../route.ts';
 import { Confirm, DialogButton } from '../ui/confirm.tsx';
 import { useLive } from '../ui/live.ts';
@@ -10,6 +10,7 @@ import { codeText, connectionKindText } from '../words.ts';
 import { AccessPanel } from './access.tsx';
 import { ActsAsWarning } from './credential-fields.tsx';
 import { EditConnection, NewCredentials } from './edit-connection.tsx';
+import { TestConnection } from './test-connection.tsx';
 
 export function ConnectionPage({ id }: { readonly id: string }) {
   const { api, path, environment, directory } = usePlace();
@@ -32,12 +33,15 @@ export function ConnectionPage({ id }: { readonly id: string }) {
         <a class="button primary" href={href(environment, 'runs', 'new', { connection: id })}>
           Run a job
         </a>
-        <TestButton path={own} isAttended={value.kind === 'none'} />
+        <DialogButton
+          label="Test…"
+          dialog={close => <TestConnection connection={value} onClose={close} />}
+        />
         <DialogButton
           label="Edit"
           dialog={close => <EditConnection connection={value} onDone={reload} onClose={close} />}
         />
-        {value.kind === 'password' && (
+        {value.kind !== 'none' && (
           <DialogButton
             label="New credentials"
             dialog={close => <NewCredentials connection={value} onDone={reload} onClose={close} />}
@@ -80,34 +84,6 @@ export function ConnectionPage({ id }: { readonly id: string }) {
         />
       </section>
     </>
-  );
-}
-
-function TestButton({ path, isAttended }: { readonly path: string; readonly isAttended: boolean }) {
-  const { api, environment } = usePlace();
-  return (
-    <DialogButton
-      label="Test…"
-      dialog={close => (
-        <Confirm
-          title="Test the connection?"
-          action="Test now"
-          onClose={close}
-          onConfirm={async () => {
-            const run = await api.change(runSchema, 'POST', `${path}:test`, {
-              idempotencyKey: newId(),
-            });
-            go(href(environment, 'runs', run.id));
-          }}
-        >
-          <p>
-            {isAttended
-              ? 'The machine looks whether somebody is signed in.'
-              : 'The machine opens the credentials and signs in as the account, once, and runs nothing. A wrong password counts as a failed sign-in.'}
-          </p>
-        </Confirm>
-      )}
-    />
   );
 }
 

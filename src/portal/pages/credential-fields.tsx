@@ -29,6 +29,17 @@ export function CredentialFields() {
   );
 }
 
+export function VaultField() {
+  return (
+    <TextField
+      label="Reference"
+      name="vaultRef"
+      isRequired
+      hint="Where the machine finds the secret, such as the path in its vault. Not the secret itself."
+    />
+  );
+}
+
 /** What was typed into `CredentialFields`, sealed: all of it that may leave this page. */
 export async function sealedCredentials(
   key: TargetKey | undefined,

@@ -1,3 +1,5 @@
+import { useState } from 'preact/hooks';
+import { faultAt } from '../api/problem.ts';
 import type { Connection } from '../api/records.ts';
 import { usePlace } from '../place.ts';
 import { pinKey } from '../sealing.ts';
@@ -5,8 +7,9 @@ import { Dialog } from '../ui/dialog.tsx';
 import { Checkbox, TextField, textOf } from '../ui/fields.tsx';
 import { Form } from '../ui/form.tsx';
 import { notify } from '../ui/parts.tsx';
-import { CredentialFields, sealedCredentials } from './credential-fields.tsx';
+import { CredentialFields, sealedCredentials, VaultField } from './credential-fields.tsx';
 import { KeyCheck, useTargetKey } from './key-check.tsx';
+import { TargetField, targetOf, targetText } from './target-field.tsx';
 
 interface EditProps {
   readonly connection: Connection;
@@ -53,33 +56,45 @@ export function EditConnection({ connection, onDone, onClose }: EditProps) {
   );
 }
 
-/** New credentials take the place of the old ones, which are kept nowhere. */
+/** New credentials take the place of the old ones, which are kept nowhere; another target takes new ones. */
 export function NewCredentials({ connection, onDone, onClose }: EditProps) {
-  const { api, path, environment } = usePlace();
-  const { target } = connection;
-  const checked = useTargetKey(target);
+  const { api, path, environment, directory } = usePlace();
+  const [chosen, setChosen] = useState(targetText(connection.target));
+  const target = targetOf(chosen);
+  const isSealed = connection.kind === 'password';
+  const checked = useTargetKey(isSealed ? target : undefined);
   const credentialVersion = connection.credentialVersion + 1;
+
+  const save = async (values: FormData): Promise<void> => {
+    if (target === undefined) throw faultAt('target', 'must be chosen');
+    const place = { id: connection.id, credentialVersion };
+    await api.act('PATCH', `${path}/connections/${connection.id}`, {
+      ifMatch: connection.version,
+      body: {
+        target,
+        credentialVersion,
+        ...(isSealed
+          ? { envelope: await sealedCredentials(checked.key, place, values) }
+          : { vaultRef: textOf(values, 'vaultRef') }),
+      },
+    });
+    if (checked.key !== undefined) pinKey(environment, target, checked.key.holder.kid);
+    notify('The new credentials are in use');
+    directory.reload();
+    onDone();
+    onClose();
+  };
   return (
     <Dialog title={`New credentials for ${connection.name}`} onClose={onClose}>
       <Form
-        submit="Seal and save"
-        isBlocked={checked.key === undefined}
+        submit={isSealed ? 'Seal and save' : 'Save'}
+        isBlocked={isSealed && checked.key === undefined}
         onCancel={onClose}
-        onSubmit={async values => {
-          const place = { id: connection.id, credentialVersion };
-          const envelope = await sealedCredentials(checked.key, place, values);
-          await api.act('PATCH', `${path}/connections/${connection.id}`, {
-            ifMatch: connection.version,
-            body: { envelope, credentialVersion },
-          });
-          pinKey(environment, target, envelope.kid);
-          notify('The new credentials are in use');
-          onDone();
-          onClose();
-        }}
+        onSubmit={save}
       >
-        <CredentialFields />
-        <KeyCheck target={target} checked={checked} />
+        <TargetField value={chosen} onChange={setChosen} />
+        {isSealed ? <CredentialFields /> : <VaultField />}
+        {isSealed && target !== undefined && <KeyCheck target={target} checked={checked} />}
       </Form>
     </Dialog>
   );

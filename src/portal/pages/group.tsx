@@ -103,9 +103,10 @@ function NeedsKey({ group }: { readonly group: Group }) {
   return (
     <div class="box warn">
       <p>
-        <strong>This group has no key yet.</strong> The first machine that joins makes it, and
-        chooses the group’s password: machines that join later are asked for it. Neither leaves the
-        machines in the clear, so nobody can tell you the password again. On that machine run:
+        <strong>This group has no key yet.</strong> The first machine that joins makes it, together
+        with a password that it shows there once: machines that join later are asked for it. Neither
+        leaves the machines in the clear, so nobody can tell you the password again. On that machine
+        run:
       </p>
       <Copyable text={joinGroupCommand(group.id)} label="command to join the group" />
       <p>Until then nothing can be sealed to the group, and runs to it are refused.</p>

@@ -1,3 +1,4 @@
+import { useState } from 'preact/hooks';
 import { groupSchema, listOf, type Group } from '../api/records.ts';
 import { newId, usePlace } from '../place.ts';
 import { go, href } from '../route.ts';
@@ -66,6 +67,7 @@ export function GroupsPage() {
 
 function CreateGroup({ onClose }: { readonly onClose: () => void }) {
   const { api, path, environment, directory } = usePlace();
+  const [idempotencyKey] = useState(newId);
   return (
     <Dialog title="Create a group" onClose={onClose}>
       <Form
@@ -73,7 +75,7 @@ function CreateGroup({ onClose }: { readonly onClose: () => void }) {
         onCancel={onClose}
         onSubmit={async values => {
           const group = await api.change(groupSchema, 'POST', `${path}/groups`, {
-            idempotencyKey: newId(),
+            idempotencyKey,
             body: {
               name: textOf(values, 'name') ?? '',
               description: textOf(values, 'description') ?? '',

@@ -1,7 +1,9 @@
 import { fingerprintOf } from '../../crypto/fingerprint.ts';
-import { machineSchema, type Machine } from '../api/records.ts';
+import { toProblem } from '../api/problem.ts';
+import { echoSchema, machineSchema, type Machine } from '../api/records.ts';
 import { usePlace } from '../place.ts';
 import { go, href } from '../route.ts';
+import { durationText } from '../times.ts';
 import { Confirm, DialogButton } from '../ui/confirm.tsx';
 import { useLive } from '../ui/live.ts';
 import { Ago, Badge, Facts, notify, PageHead } from '../ui/parts.tsx';
@@ -205,6 +207,7 @@ function Service(props: {
             )}
           />
         )}
+        <EchoButton path={path} />
         {machine.isDraining && (
           <button
             type="button"
@@ -217,5 +220,23 @@ function Service(props: {
         )}
       </div>
     </section>
+  );
+}
+
+/** Asks the machine for a sign of life, through the relay. */
+function EchoButton({ path }: { readonly path: string }) {
+  const { api } = usePlace();
+  const ask = async (): Promise<void> => {
+    try {
+      const { roundTripMs } = await api.change(echoSchema, 'POST', `${path}:echo`);
+      notify(`It answered after ${durationText(roundTripMs)}`);
+    } catch (error) {
+      notify(toProblem(error).message);
+    }
+  };
+  return (
+    <button type="button" onClick={() => void ask()}>
+      Is it there?
+    </button>
   );
 }

@@ -1,14 +1,20 @@
 import { useState } from 'preact/hooks';
 import { faultAt } from '../api/problem.ts';
-import type { Target } from '../api/records.ts';
-import { newId, usePlace, type Directory } from '../place.ts';
+import { newId, usePlace } from '../place.ts';
 import { go, href, route } from '../route.ts';
 import { pinKey } from '../sealing.ts';
 import { Checkbox, Select, TextField, textOf } from '../ui/fields.tsx';
 import { Form } from '../ui/form.tsx';
 import { notify, PageHead } from '../ui/parts.tsx';
-import { ActsAsWarning, CredentialFields, sealedCredentials } from './credential-fields.tsx';
+import {
+  ActsAsWarning,
+  CredentialFields,
+  sealedCredentials,
+  VaultField,
+} from './credential-fields.tsx';
 import { KeyCheck, useTargetKey } from './key-check.tsx';
+import { TargetField, targetOf } from './target-field.tsx';
+import { useSameBody } from '../ui/same-body.ts';
 
 /** Creates a connection. Its credentials are sealed here; nothing of them is sent in any other form. */
 export function NewConnectionPage() {
@@ -18,28 +24,27 @@ export function NewConnectionPage() {
   // Credentials are bound to the id, so it must be there before they are sealed.
   const [id] = useState(newId);
   const target = targetOf(chosen);
+  const sameBody = useSameBody<object>();
   const checked = useTargetKey(kind === 'password' ? target : undefined);
 
   const create = async (values: FormData): Promise<void> => {
     if (target === undefined) throw faultAt('target', 'must be chosen');
-    const isSealed = kind === 'password';
-    const envelope = isSealed
-      ? await sealedCredentials(checked.key, { id, credentialVersion: 1 }, values)
-      : undefined;
-    await api.act('POST', `${path}/connections`, {
-      idempotencyKey: id,
-      body: {
-        id,
-        name: textOf(values, 'name') ?? '',
-        kind,
-        target,
-        envelope,
-        accountName: values.has('tellsAccount') ? textOf(values, 'account') : undefined,
-        vaultRef: textOf(values, 'vaultRef'),
-        mayReseal: isSealed ? values.has('mayReseal') : undefined,
-      },
-    });
-    if (envelope !== undefined) pinKey(environment, target, envelope.kid);
+    const body = await sameBody(values, checked.key?.holder.kid, async () => ({
+      id,
+      name: textOf(values, 'name') ?? '',
+      kind,
+      target,
+      ...(kind === 'password'
+        ? {
+            envelope: await sealedCredentials(checked.key, { id, credentialVersion: 1 }, values),
+            mayReseal: values.has('mayReseal'),
+          }
+        : {}),
+      accountName: values.has('tellsAccount') ? textOf(values, 'account') : undefined,
+      vaultRef: textOf(values, 'vaultRef'),
+    }));
+    await api.act('POST', `${path}/connections`, { body, idempotencyKey: id });
+    if (checked.key !== undefined) pinKey(environment, target, checked.key.holder.kid);
     notify('The connection was created');
     directory.reload();
     go(href(environment, 'connections', id));
@@ -59,15 +64,7 @@ export function NewConnectionPage() {
         onSubmit={create}
       >
         <TextField label="Name" name="name" isRequired hasFocus />
-        <Select
-          label="Target"
-          name="target"
-          isRequired
-          value={chosen}
-          options={targetOptions(directory)}
-          onChange={setChosen}
-          hint={targetHint(directory)}
-        />
+        <TargetField value={chosen} onChange={setChosen} />
         <Select
           label="Signs in with"
           name="kind"
@@ -95,42 +92,8 @@ export function NewConnectionPage() {
             {target !== undefined && <KeyCheck target={target} checked={checked} />}
           </>
         )}
-        {kind === 'vaultRef' && (
-          <TextField
-            label="Reference"
-            name="vaultRef"
-            isRequired
-            hint="Where the machine finds the secret, such as the path in its vault. Not the secret itself."
-          />
-        )}
+        {kind === 'vaultRef' && <VaultField />}
       </Form>
     </>
   );
-}
-
-function targetOf(text: string): Target | undefined {
-  const [kind, id] = text.split(':');
-  if (id === undefined || id === '') return undefined;
-  return kind === 'machine' || kind === 'group' ? { kind, id } : undefined;
-}
-
-/** Groups without a key cannot be sealed to. */
-function targetOptions({ machines, groups }: Directory) {
-  return [
-    { value: '', label: 'Choose a machine or group' },
-    ...[...machines.values()].map(({ id, name }) => ({
-      value: `machine:${id}`,
-      label: `${name} (machine)`,
-    })),
-    ...[...groups.values()]
-      .filter(({ key }) => key !== undefined)
-      .map(({ id, name }) => ({ value: `group:${id}`, label: `${name} (group)` })),
-  ];
-}
-
-function targetHint({ groups }: Directory): string | undefined {
-  const isMissing = [...groups.values()].some(({ key }) => key === undefined);
-  return isMissing
-    ? 'Groups that no machine has joined have no key yet, and are left out.'
-    : undefined;
 }

@@ -9,7 +9,8 @@ import { NumberField, numberOf, Select, TextArea, TextField, textOf } from '../u
 import { Form } from '../ui/form.tsx';
 import { Empty, notify, PageHead } from '../ui/parts.tsx';
 import { ActsAsWarning } from './credential-fields.tsx';
-import { inputsOf, InputRows } from './input-rows.tsx';
+import { useSameBody } from '../ui/same-body.ts';
+import { inputsOf, InputRows, type RunInputs } from './input-rows.tsx';
 import { KeyCheck, useTargetKey } from './key-check.tsx';
 
 const MINUTE_SECONDS = 60;
@@ -24,6 +25,7 @@ export function NewRunPage() {
   const [id] = useState(newId);
   const [connectionId, setConnectionId] = useState(query.get('connection') ?? '');
   const [hasSealed, setHasSealed] = useState(false);
+  const sameBody = useSameBody<RunInputs>();
   const target = directory.connections.get(connectionId)?.target;
   const checked = useTargetKey(hasSealed ? target : undefined);
   const above = <a href={href(environment, 'runs')}>Runs</a>;
@@ -36,7 +38,9 @@ export function NewRunPage() {
 
   const start = async (values: FormData): Promise<void> => {
     const minutes = numberOf(values, 'queueTimeoutSeconds');
-    const given = await inputsOf(values, checked.key, id);
+    const given = await sameBody(values, checked.key?.holder.kid, () =>
+      inputsOf(values, checked.key, id),
+    );
     const run = await api.change(runSchema, 'POST', `${path}/runs`, {
       idempotencyKey: id,
       body: {

@@ -1,7 +1,7 @@
 import { useState } from 'preact/hooks';
 import { listOf, runSchema } from '../api/records.ts';
 import { usePlace } from '../place.ts';
-import { href } from '../route.ts';
+import { href, route } from '../route.ts';
 import { useLive } from '../ui/live.ts';
 import { Empty, PageHead } from '../ui/parts.tsx';
 import { StaleNote } from '../ui/problem-box.tsx';
@@ -22,7 +22,10 @@ const EVERYTHING: Filter = { state: '', connectionId: '', machineId: '', groupId
 
 export function RunsPage() {
   const { api, path, environment } = usePlace();
-  const [filter, setFilter] = useState(EVERYTHING);
+  const [filter, setFilter] = useState<Filter>({
+    ...EVERYTHING,
+    connectionId: route.value.query.get('connectionId') ?? '',
+  });
   const [cursors, setCursors] = useState<readonly string[]>([]);
   const after = cursors.at(-1);
   const query = { ...filter, limit: PAGE_SIZE, after };
