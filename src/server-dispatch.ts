@@ -14,7 +14,8 @@ import { hostNameOf, type Namespace, type NamespaceTable } from './relay/namespa
 import type { Meter, Randomness } from './relay/ports.ts';
 import type { Relay } from './relay/relay.ts';
 import { httpsCallbacks } from './server-callbacks.ts';
-import { meteredApi, meteredStore, type DispatchGauges } from './server-dispatch-metrics.ts';
+import { meteredApi, meteredStore } from './server-dispatch-meters.ts';
+import type { DispatchGauges } from './server-dispatch-metrics.ts';
 import { watchPresence } from './server-dispatch-presence.ts';
 import { MachinePaths } from './server-dispatch-relay.ts';
 import { DispatchSampler } from './server-dispatch-sample.ts';

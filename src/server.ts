@@ -12,7 +12,7 @@ import { drainAnswer } from './management/drain-request.ts';
 import type { ApiAnswer } from './management/api-answers.ts';
 import type { ApiRequest } from './management/api-request.ts';
 import type { MetricSnapshot } from './observability/metrics.ts';
-import { openDispatch, type OpenDispatch } from './server-dispatch.ts';
+import type { OpenDispatch } from './server-dispatch.ts';
 import { openManagement } from './server-management.ts';
 import { serverMetrics } from './server-metrics.ts';
 import { openPollSessions, pollRoutes } from './server-polls.ts';
@@ -161,6 +161,8 @@ export async function startServer(config: Config, deps: ServerDeps): Promise<Run
   }
 
   if (config.dispatch) {
+    // Much code, which a relay without it does not load.
+    const { openDispatch } = await import('./server-dispatch.ts');
     const { configuration } = management;
     const { portalFolder } = deps;
     const about = { clock, log, random, meter, namespaces, configuration, relay, portalFolder };

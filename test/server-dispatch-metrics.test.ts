@@ -1,13 +1,8 @@
 import { expect, test } from 'vitest';
 import type { ApiRequest, ApiResponse } from '../src/api/api-request.ts';
 import { createMetrics } from '../src/observability/metrics.ts';
-import {
-  collectDispatch,
-  DISPATCH_METRICS,
-  meteredApi,
-  meteredStore,
-  routeOf,
-} from '../src/server-dispatch-metrics.ts';
+import { meteredApi, meteredStore, routeOf } from '../src/server-dispatch-meters.ts';
+import { collectDispatch, DISPATCH_METRICS } from '../src/server-dispatch-metrics.ts';
 import { DispatchSampler } from '../src/server-dispatch-sample.ts';
 import { openMemoryDispatchStore } from '../src/store/memory-dispatch-store.ts';
 import { ANN, dispatchBench } from './support/dispatch.ts';

@@ -143,6 +143,34 @@ describe('halfway dev', () => {
     expect(out).toBe('hi');
   });
 
+  test('prints what job dispatch needs: where, a token that works, and the portal', async () => {
+    await using server = runCommand(['dev', ...ANY_PORTS]);
+    const { port } = await listening(server);
+    await server.saw('Status page');
+    const [, endpoint] = /HALFWAY_ENDPOINT='([^']+)'/.exec(server.out()) ?? [];
+    const [, token] = /HALFWAY_API_TOKEN='(hwt_[\w-]{43})'/.exec(server.out()) ?? [];
+    expect(endpoint).toBe(`http://localhost:${port}`);
+    expect(server.out()).toContain(`http://localhost:${port}/$portal/`);
+    const asked = await fetch(`${endpoint}/$api/v1/environments`, {
+      headers: { authorization: `Bearer ${token}` },
+    });
+    expect(await asked.json()).toMatchObject({ items: [{ id: 'default' }] });
+  });
+
+  test('says nothing of job dispatch where that is off, and serves nothing of it', async () => {
+    await using server = runCommand(['dev', '--no-dispatch', ...ANY_PORTS]);
+    const { port } = await listening(server);
+    await server.saw('Status page');
+    expect(server.out()).not.toMatch(/hwt_|portal|HALFWAY_ENDPOINT/);
+    expect((await fetch(`http://127.0.0.1:${port}/$api/v1/endpoints`)).status).toBe(404);
+  });
+
+  test('takes the API token that it is given', async () => {
+    const env = { HALFWAY_API_TOKEN: 'hwt_0123456789abcdefghijklmnopqrstuv' };
+    await using server = runCommand(['dev', ...ANY_PORTS], { env });
+    await server.saw(`HALFWAY_API_TOKEN='${env.HALFWAY_API_TOKEN}'`);
+  });
+
   test('makes another key at each start', async () => {
     await using one = runCommand(['dev', ...ANY_PORTS]);
     await using other = runCommand(['dev', ...ANY_PORTS]);
