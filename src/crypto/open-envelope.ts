@@ -45,3 +45,17 @@ export function readCredential(plaintext: Uint8Array): Credential | undefined {
     ? { domain, user, password }
     : undefined;
 }
+
+/**
+ * Reads the plaintext of a sealed input, which is JSON and spaces behind it: of a text its own bytes, of any other
+ * value those of its JSON. To be wiped, as the plaintext. Undefined when it is no JSON.
+ */
+export function readInput(plaintext: Uint8Array): Buffer | undefined {
+  try {
+    const value: unknown = JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(plaintext));
+    return Buffer.from(typeof value === 'string' ? value : JSON.stringify(value));
+  } catch {
+    // Sealed by somebody who does not keep to the format; there is nothing of it to show.
+    return undefined;
+  }
+}

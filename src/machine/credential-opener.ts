@@ -1,6 +1,11 @@
 import type { Envelope, KeyHolder, Purpose } from '../crypto/envelope.ts';
 import type { OpeningKey } from '../crypto/key-pair.ts';
-import { openEnvelope, readCredential, type OpeningFault } from '../crypto/open-envelope.ts';
+import {
+  openEnvelope,
+  readCredential,
+  readInput,
+  type OpeningFault,
+} from '../crypto/open-envelope.ts';
 import type { Logger } from '../base/logger.ts';
 import type { Offer } from '../jobs/messages.ts';
 import { OpeningError, type CredentialOpener, type OpenedCredential } from './ports.ts';
@@ -52,8 +57,11 @@ export function credentialOpener(held: () => HeldKeys, log: Logger): CredentialO
       try {
         for (const [name, envelope] of Object.entries(offer.sealedInputs)) {
           const purpose = { type: 'input', runId: offer.runId, name } as const;
-          const bytes = await open(offer, purpose, envelope);
-          opened[name] = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+          const plaintext = await open(offer, purpose, envelope);
+          const value = readInput(plaintext);
+          plaintext.fill(0);
+          if (value === undefined) throw new OpeningError('CredentialCannotBeOpened');
+          opened[name] = value;
         }
         return opened;
       } catch (error) {

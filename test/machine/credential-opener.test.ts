@@ -30,8 +30,8 @@ async function envelope(
   change: Partial<KeyHolder> = {},
   key: OpeningKey = machineKey,
   purpose: Purpose = CREDENTIAL,
+  bytes = credentialBytes({ domain: 'CORP', user: 'ann', password: 'pa55 wörd' }),
 ) {
-  const bytes = credentialBytes({ domain: 'CORP', user: 'ann', password: 'pa55 wörd' });
   const own = {
     tenant: 'default',
     environment: 'dev',
@@ -40,6 +40,11 @@ async function envelope(
     kid: key.kid,
   } as const;
   return sealEnvelope(key.publicKey, { ...own, ...change }, purpose, bytes);
+}
+
+function inputOf(plaintext: string) {
+  const purpose = { type: 'input', runId: 'r1', name: 'key' } as const;
+  return envelope({}, machineKey, purpose, Uint8Array.from(Buffer.from(plaintext)));
 }
 
 const GROUP_CONNECTION = { id: 'c1', version: 3, targetKind: 'group', targetId: 'g1' } as const;
@@ -173,10 +178,26 @@ describe('open()', () => {
 });
 
 describe('openInputs()', () => {
-  test('opens each by the name and run that it was sealed for, and none under another', async () => {
-    const sealed = await envelope({}, machineKey, { type: 'input', runId: 'r1', name: 'key' });
+  test.each([
+    ['a text', 'pa55 "wörd" ', 'pa55 "wörd" '],
+    ['anything else', { a: [1, null] }, '{"a":[1,null]}'],
+  ])('gives of %s the bytes that a log must not have', async (_what, value, bytes) => {
+    const sealed = await inputOf(JSON.stringify(value).padEnd(256));
     const opened = await opener.openInputs(offerOf({ sealedInputs: { key: sealed } }));
-    expect(opened['key']?.toString()).toContain('pa55 wörd');
+    expect(opened['key']?.toString()).toBe(bytes);
+  });
+
+  test('refuses what is no JSON', async () => {
+    const sealed = await inputOf('geheim');
+    await expect(
+      opener.openInputs(offerOf({ sealedInputs: { key: sealed } })),
+    ).rejects.toMatchObject({ code: 'CredentialCannotBeOpened' });
+  });
+
+  test('opens each by the name and run that it was sealed for, and none under another', async () => {
+    const sealed = await inputOf('"pa55 wörd"');
+    const opened = await opener.openInputs(offerOf({ sealedInputs: { key: sealed } }));
+    expect(opened['key']?.toString()).toBe('pa55 wörd');
     await expect(
       opener.openInputs(offerOf({ sealedInputs: { other: sealed } })),
     ).rejects.toMatchObject({ code: 'CredentialContextMismatch' });
