@@ -98,7 +98,11 @@ async function nameOf(client: DispatchClient, machineId: string): Promise<string
 }
 
 const WORDS: Readonly<Record<string, string>> = {
-  machineSelected: 'Offered',
+  queued: 'Queued',
+  preChecks: 'Accepted',
+  completed: 'Completed',
+  completedWithError: 'Completed with an error',
+  machineSelected: 'Offered to',
   machineReturnedError: 'Not taken',
   returnedToQueue: 'Back in the queue',
   started: 'Started',
@@ -116,7 +120,7 @@ export function eventText(event: RunEvent, machine: string): string {
   const { type, code, message, by } = event;
   const about = [
     WORDS[type] ?? type,
-    ...(machine === '' ? [] : [`by ${machine}`]),
+    ...(machine === '' ? [] : [type === 'machineSelected' ? machine : `by ${machine}`]),
     ...(by === undefined || machine !== '' ? [] : [`by ${by}`]),
   ].join(' ');
   const why = [code, message].filter(part => part !== undefined).join(': ');
