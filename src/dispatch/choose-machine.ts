@@ -1,3 +1,4 @@
+import { holdsKid, kidsOf } from './held-keys.ts';
 import { JOB_ERRORS, type JobErrorCode } from '../jobs/error-codes.ts';
 import { UNATTENDED_BOTS_MAX } from '../jobs/limits.ts';
 import { presenceStateOf, reasonsOf, type MachineSituation } from './machine-state.ts';
@@ -14,6 +15,8 @@ export interface Candidate extends MachineSituation {
   readonly used: number;
   /** When the last run ended that had started there; 0: none yet. */
   readonly idleSinceMs: number;
+  /** The key that the connection's credentials are sealed to; undefined: it has none. */
+  readonly sealedTo?: string | undefined;
 }
 
 /** What a machine lacks for a run. */
@@ -40,7 +43,7 @@ export function whyNot(run: Run, candidate: Candidate, nowMs: number): Ineligibl
   const { machine, presence } = candidate;
   const reasons = reasonsOf(candidate);
   if (reasons.includes('RequiresReconnection')) return { code: 'MachineIdentityConflict' };
-  if (reasons.includes('RequiresGroupKey') && run.target.kind === 'group') {
+  if (run.target.kind === 'group' && !canOpen(candidate, reasons)) {
     return { code: 'MachineRequiresGroupKey' };
   }
   if (reasons.includes('RequiresUpdate')) return { code: 'JobSchemaTooNew' };
@@ -58,6 +61,21 @@ export function whyNot(run: Run, candidate: Candidate, nowMs: number): Ineligibl
   if (slots === 0 && run.mode === 'attended') return { code: 'AttendedUserNotLoggedIn' };
   if (candidate.used >= slots) return { code: 'UIFlowAlreadyRunning' };
   return coolingDown(run, candidate, nowMs);
+}
+
+/**
+ * While keys change, credentials may be sealed to the group's next key or to a former one: those are for
+ * members that have just this one.
+ */
+function canOpen(
+  { machine, group, sealedTo }: Candidate,
+  reasons: ReturnType<typeof reasonsOf>,
+): boolean {
+  const isOther = sealedTo !== undefined && sealedTo !== group?.key?.publicKey.kid;
+  if (isOther && group !== undefined && kidsOf(group).includes(sealedTo)) {
+    return holdsKid(machine.group, sealedTo);
+  }
+  return !reasons.includes('RequiresGroupKey');
 }
 
 /** The eligible ones, the best first: fewest running, then longest idle, then by chance. */

@@ -2,6 +2,7 @@ import { audit } from './audit.ts';
 import { CONNECTION } from './records.ts';
 import type { Draft, Repository } from './repository.ts';
 import type { Run } from './run-record.ts';
+import { moveSealed } from './sealed-index.ts';
 import type { JobErrorCode } from '../jobs/error-codes.ts';
 
 /** One more try with a wrong password, and the account may be locked on every machine. */
@@ -37,6 +38,8 @@ export async function suspendAfter(
   const connection = await repository.get(CONNECTION, connectionId);
   if (connection === undefined || connection.value.suspended !== undefined) return;
   const suspended = { code, atMs: nowMs };
-  draft.replace(CONNECTION, connection, { ...connection.value, suspended });
+  const value = { ...connection.value, suspended };
+  draft.replace(CONNECTION, connection, value);
+  moveSealed(draft, connection.value, value);
   audit(draft, { ...entry, action: 'connection.suspend', details: { code, runId: id } });
 }

@@ -27,6 +27,7 @@ import {
 import { Draft, type Repository, type Versioned } from './repository.ts';
 import type { RunChanges } from './run-changes.ts';
 import { waitingOfIndex } from './run-indexes.ts';
+import { moveSealed } from './sealed-index.ts';
 import { failWaiting } from './waiting-runs.ts';
 
 const CONNECTIONS_INDEX = 'connections';
@@ -112,6 +113,7 @@ export class Connections {
       const { id } = request;
       draft.create(CONNECTION, id, value, new Problem('VersionConflict', 'the id is taken'));
       draft.add(CONNECTIONS_INDEX, id, nowMs);
+      moveSealed(draft, undefined, value);
       repetition.remember(draft, id);
       this.#audit(draft, caller, 'connection.create', value);
       const connection = { id, version: 1, value };
@@ -178,6 +180,7 @@ export class Connections {
       requireVersion(connection, ifMatch);
       const draft = new Draft().remove(CONNECTION, connection).drop(CONNECTIONS_INDEX, id);
       clearRunRate(draft, id);
+      moveSealed(draft, connection.value, undefined);
       this.#audit(draft, caller, 'connection.delete', connection.value);
       return { draft, answer: undefined };
     });
@@ -237,6 +240,7 @@ export class Connections {
       const draft = new Draft();
       const value = { ...(await change(draft, before)), updatedAtMs: this.#clock.wallMs() };
       draft.replace(CONNECTION, before, value);
+      moveSealed(draft, before.value, value);
       this.#audit(draft, caller, action, value);
       return { draft, answer: { id, version: before.version + 1, value } };
     });

@@ -16,8 +16,12 @@ import { Dispatcher } from './dispatcher.ts';
 import type { DispatcherParts } from './environment-dispatch.ts';
 import { Environments } from './environments.ts';
 import { GroupMembership } from './group-membership.ts';
+import { GroupRotation } from './group-rotation.ts';
 import { Groups } from './groups.ts';
+import { KeyRotationChore } from './key-rotation-chore.ts';
+import { ROTATIONS_INDEX } from './key-retirement.ts';
 import { MachineCommands } from './machine-commands.ts';
+import { MachineKeys } from './machine-keys.ts';
 import { MachineOperations } from './machine-operations.ts';
 import { MachinePresence } from './machine-presence.ts';
 import { MachineRegistration } from './machine-registration.ts';
@@ -28,6 +32,7 @@ import type { MachineEndpoints, RelayTokens } from './ports.ts';
 import { Problem } from './problem.ts';
 import { environmentIdSchema, idSchema } from './records.ts';
 import { Repository } from './repository.ts';
+import { Resealing } from './resealing.ts';
 import { RunAs } from './run-as.ts';
 import { RunChanges } from './run-changes.ts';
 import { RunControl } from './run-control.ts';
@@ -57,6 +62,7 @@ export interface ControlPlaneParts {
 /** Of chores that look at an index: as often as anybody looks. */
 const SWEEP_MS = 1_000;
 const CALLBACKS_AT_ONCE_MAX = 8;
+const ROTATIONS_SWEEP_MS = 60_000;
 const KEYS_LOOK_MS = 3_600_000;
 
 /** All there is of one environment. */
@@ -74,6 +80,8 @@ export interface EnvironmentServices {
   readonly codes: ActivationCodes;
   readonly groups: Groups;
   readonly membership: GroupMembership;
+  readonly rotation: GroupRotation;
+  readonly machineKeys: MachineKeys;
   readonly connections: Connections;
   readonly connectionTests: ConnectionTests;
   readonly schedules: Schedules;
@@ -134,12 +142,25 @@ export class ControlPlane {
 
   #choresOf(environment: string): Chores {
     const { clock, log, callbackSender } = this.#parts;
-    const { scheduleFiring, repository, callbackKeys } = this.in(environment);
+    const { scheduleFiring, repository, callbackKeys, rotation, machineKeys } =
+      this.in(environment);
+    const rotations = new KeyRotationChore({
+      repository,
+      groups: rotation,
+      machines: machineKeys,
+      clock,
+    });
     const chores: Chore[] = [
       {
         failure: 'schedules could not be started',
         everyMs: SWEEP_MS,
         run: () => scheduleFiring.sweep(),
+      },
+      {
+        failure: 'keys could not be changed',
+        everyMs: ROTATIONS_SWEEP_MS,
+        topic: ROTATIONS_INDEX,
+        run: () => rotations.sweep(),
       },
       {
         failure: 'the key that signs offers could not be looked at',
@@ -177,6 +198,7 @@ export class ControlPlane {
     const runAs = new RunAs({ environment, environments, runs, principalNamed });
     const machines = new Machines({ repository, changes, clock, endpoints, minAgentVersion });
     const commands = new MachineCommands({ repository, sender, keys: this.keys, clock });
+    const resealing = new Resealing(repository, commands, clock);
     return {
       repository,
       runs,
@@ -199,6 +221,8 @@ export class ControlPlane {
       codes,
       groups: new Groups(repository, changes, clock),
       membership: new GroupMembership(repository, clock),
+      rotation: new GroupRotation({ repository, commands, resealing, clock }),
+      machineKeys: new MachineKeys(repository, resealing, clock),
       connections: new Connections(repository, changes, clock),
       connectionTests: new ConnectionTests(repository, runs),
       schedules: new Schedules(repository, clock),

@@ -6,9 +6,11 @@ import { sealEnvelope, type Envelope } from '../crypto/envelope.ts';
 import { isSignedBy, verifyingKeyOf } from '../crypto/es256.ts';
 import { importPublicKey } from '../crypto/hpke.ts';
 import { MACHINES_PER_GROUP_MAX } from '../jobs/limits.ts';
-import { may, requireMay, type Caller } from './access.ts';
+import { may, requireMay } from './access.ts';
 import { audit } from './audit.ts';
 import { newId, parseBody, sha256Of } from './checks.ts';
+import { groupFor, nameOf, requireMember, requireSelf, type GroupActor } from './group-actors.ts';
+import { membershipWith } from './held-keys.ts';
 import { membersIndex } from './run-indexes.ts';
 import { wake } from './machine-presence.ts';
 import { checkedKey } from './machine-requests.ts';
@@ -19,7 +21,9 @@ import {
   groupPackageSchema,
   MACHINE,
   type Group,
+  type GroupKey,
   type Machine,
+  type PublicKey,
 } from './records.ts';
 import { Draft, type Repository, type Versioned } from './repository.ts';
 
@@ -30,7 +34,7 @@ const CHALLENGES_INDEX = 'challenges';
 const FETCHES_MAX = 60;
 const HOUR_MS = 3_600_000;
 
-const keyPackageSchema = v.strictObject({
+export const keyPackageSchema = v.strictObject({
   /** The group's public key, an uncompressed point. */
   point: v.pipe(v.string(), v.regex(/^[A-Za-z0-9_-]{87}$/, 'must be a point of 65 bytes')),
   package: groupPackageSchema,
@@ -50,10 +54,10 @@ export function joinProofText(groupId: string, challengeId: string, answer: stri
   return `hyco-jobs/1 join ${groupId} ${challengeId} ${answer}`;
 }
 
-/** Who acts on a group: a person, or a machine on its own behalf, with what its owner may besides. */
-export type GroupActor =
-  | { readonly type: 'person'; readonly caller: Caller }
-  | { readonly type: 'machine'; readonly machineId: string; readonly owner: Caller | undefined };
+export type { GroupActor } from './group-actors.ts';
+
+/** The present key of a group, or the one that is to take its place. */
+export type WhichKey = 'primary' | 'secondary';
 
 /**
  * A group's key and who has it. The server keeps the private key under a password it does not know, and
@@ -69,16 +73,20 @@ export class GroupMembership {
   }
 
   /** What a joining machine unwraps. Audited, and only so often. */
-  async keyPackage(actor: GroupActor, groupId: string): Promise<GroupPackageRecord> {
+  async keyPackage(
+    actor: GroupActor,
+    groupId: string,
+    which: WhichKey = 'primary',
+  ): Promise<GroupPackageRecord> {
     return this.#repository.change(async () => {
-      const group = await this.#get(actor, groupId);
-      if (group.value.key === undefined) throw new Problem('NotFound', 'the group has no key yet');
+      const group = await groupFor(this.#repository, actor, groupId);
+      const key = keyOf(group.value, which);
       const nowMs = this.#clock.wallMs();
       const draft = new Draft();
       await this.#countFetch(draft, groupId, nowMs);
       const by = nameOf(actor);
       audit(draft, { atMs: nowMs, action: 'group.key-package.read', by, object: groupId });
-      return { draft, answer: group.value.key.package };
+      return { draft, answer: key.package };
     });
   }
 
@@ -96,22 +104,22 @@ export class GroupMembership {
     const request = parseBody(keyPackageSchema, body);
     const publicKey = await checkedKey(request.point, 'point');
     return this.#repository.change(async () => {
-      const group = await this.#get(actor, groupId);
+      const group = await groupFor(this.#repository, actor, groupId);
       const before = group.value.key;
       if ((before?.package.generation ?? 0) !== generation) throw new Problem('PreconditionFailed');
       const given = request.package;
-      const faults = [
-        given.groupId === groupId ? undefined : 'package.groupId',
-        given.kid === publicKey.kid ? undefined : 'package.kid',
-        given.generation === generation + 1 ? undefined : 'package.generation',
-        // Another key is a rotation, which seals the connections anew.
-        before === undefined || before.publicKey.kid === publicKey.kid ? undefined : 'point',
-      ].filter(path => path !== undefined);
-      if (faults.length > 0) {
-        const errors = faults.map(path => ({ path, message: 'does not fit the group' }));
-        throw new Problem('RequestMalformed', undefined, { errors });
+      // Another key is a rotation, which seals the connections anew.
+      const isSame = before === undefined || before.publicKey.kid === publicKey.kid;
+      requireFitting(given, {
+        groupId,
+        publicKey,
+        generation: generation + 1,
+        isKeyFitting: isSame,
+      });
+      if (group.value.rotation !== undefined) {
+        throw new Problem('VersionConflict', 'the key is being changed: end that first');
       }
-      if (before !== undefined) await this.#requireMember(actor, group);
+      if (before !== undefined) await requireMember(this.#repository, actor, group);
       const nowMs = this.#clock.wallMs();
       const by = nameOf(actor);
       const key = {
@@ -135,10 +143,10 @@ export class GroupMembership {
     actor: GroupActor,
     groupId: string,
     machineId: string,
+    which: WhichKey = 'primary',
   ): Promise<{ readonly challengeId: string; readonly sealed: Envelope }> {
-    const group = await this.#get(actor, groupId);
-    const { key } = group.value;
-    if (key === undefined) throw new Problem('NotFound', 'the group has no key yet: put one first');
+    const group = await groupFor(this.#repository, actor, groupId);
+    const key = keyOf(group.value, which);
     await this.#joinable(actor, groupId, machineId);
     const challengeId = newId();
     const secret = new Uint8Array(randomBytes(CHALLENGE_BYTES));
@@ -172,7 +180,7 @@ export class GroupMembership {
   async join(actor: GroupActor, groupId: string, machineId: string, body: unknown): Promise<void> {
     const { challengeId, answer, signature } = parseBody(proofSchema, body);
     await this.#repository.change(async () => {
-      const group = await this.#get(actor, groupId);
+      const group = await groupFor(this.#repository, actor, groupId);
       const machine = await this.#joinable(actor, groupId, machineId);
       const challenge = await this.#repository.get(CHALLENGE, challengeId);
       const nowMs = this.#clock.wallMs();
@@ -180,7 +188,7 @@ export class GroupMembership {
         challenge !== undefined &&
         challenge.value.groupId === groupId &&
         challenge.value.machineId === machineId &&
-        challenge.value.kid === group.value.key?.publicKey.kid &&
+        isPresentOrNext(group.value, challenge.value.kid) &&
         challenge.value.expiresAtMs > nowMs &&
         challenge.value.sha256 === sha256Of(answer);
       const text = Buffer.from(joinProofText(groupId, challengeId, answer));
@@ -190,13 +198,15 @@ export class GroupMembership {
       }
       const { kid } = challenge.value;
       const isMember = machine.value.group?.id === groupId;
+      const isNext = kid !== group.value.key?.publicKey.kid;
+      if (isNext && !isMember) throw new Problem('VersionConflict', 'join with the present key');
       const draft = new Draft()
         .unchanged(GROUP, group)
         .remove(CHALLENGE, challenge)
         .drop(CHALLENGES_INDEX, challengeId)
         .replace(MACHINE, machine, {
           ...machine.value,
-          group: { id: groupId, provedKid: kid },
+          group: membershipWith(machine.value.group, group.value, kid),
           eligibleAtMs: nowMs,
         })
         .add(membersIndex(groupId), machineId, nowMs);
@@ -208,7 +218,7 @@ export class GroupMembership {
       const details = { machineId, kid };
       audit(draft, {
         atMs: nowMs,
-        action: 'group.join',
+        action: isNext ? 'group.key.prove' : 'group.join',
         by: nameOf(actor),
         object: groupId,
         details,
@@ -256,17 +266,6 @@ export class GroupMembership {
     return machine;
   }
 
-  /** Only who has the key, or may change the group, puts it under another password. */
-  async #requireMember(actor: GroupActor, group: Versioned<Group>): Promise<void> {
-    if (actor.type === 'person') {
-      requireMay(actor.caller, 'edit', group.value);
-      return;
-    }
-    const members = membersIndex(group.id);
-    const isMember = (await this.#repository.score(members, actor.machineId)) !== undefined;
-    if (!isMember) throw new Problem('AccessDenied', 'the machine is no member of the group');
-  }
-
   async #countFetch(draft: Draft, groupId: string, nowMs: number): Promise<void> {
     const hour = Math.floor(nowMs / HOUR_MS);
     const index = `fetches:${groupId}`;
@@ -292,33 +291,36 @@ export class GroupMembership {
     );
     for (const record of records) draft.remove(CHALLENGE, record).drop(CHALLENGES_INDEX, record.id);
   }
-
-  /** Whoever may change the group may add machines; so may a machine whose code says so. */
-  async #get(actor: GroupActor, id: string): Promise<Versioned<Group>> {
-    const group = await this.#repository.get(GROUP, id);
-    if (group === undefined) throw new Problem('MachineGroupNotFound');
-    if (actor.type === 'person') {
-      requireMay(actor.caller, 'edit', group.value);
-      return group;
-    }
-    const machine = await this.#repository.get(MACHINE, actor.machineId);
-    const isLetIn = machine?.value.mayJoin === id || machine?.value.group?.id === id;
-    const isOwners = actor.owner !== undefined && may(actor.owner, 'edit', group.value);
-    if (!isLetIn && !isOwners) {
-      throw new Problem(
-        'AccessDenied',
-        'the owner of the machine may not add machines to the group',
-      );
-    }
-    return group;
-  }
 }
 
-function requireSelf(actor: Extract<GroupActor, { type: 'machine' }>, machineId: string): void {
-  if (actor.machineId !== machineId)
-    throw new Problem('AccessDenied', 'machines act for themselves');
+function keyOf({ key, rotation }: Group, which: WhichKey): GroupKey {
+  const found = which === 'primary' ? key : rotation?.secondary;
+  const what = which === 'primary' ? 'key' : 'next key';
+  if (found === undefined) throw new Problem('NotFound', `the group has no ${what} yet`);
+  return found;
 }
 
-function nameOf(actor: GroupActor): string {
-  return actor.type === 'person' ? actor.caller.name : `machine:${actor.machineId}`;
+function isPresentOrNext({ key, rotation }: Group, kid: string): boolean {
+  return key?.publicKey.kid === kid || rotation?.secondary?.publicKey.kid === kid;
+}
+
+/** Throws `RequestMalformed` for a package of another group, key or generation. */
+export function requireFitting(
+  given: GroupPackageRecord,
+  to: {
+    readonly groupId: string;
+    readonly publicKey: PublicKey;
+    readonly generation: number;
+    readonly isKeyFitting: boolean;
+  },
+): void {
+  const faults = [
+    given.groupId === to.groupId ? undefined : 'package.groupId',
+    given.kid === to.publicKey.kid ? undefined : 'package.kid',
+    given.generation === to.generation ? undefined : 'package.generation',
+    to.isKeyFitting ? undefined : 'point',
+  ].filter(path => path !== undefined);
+  if (faults.length === 0) return;
+  const errors = faults.map(path => ({ path, message: 'does not fit the group' }));
+  throw new Problem('RequestMalformed', undefined, { errors });
 }

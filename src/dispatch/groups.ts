@@ -4,6 +4,7 @@ import { requireIn, requireMay, withGrant, type Action, type Caller } from './ac
 import { audit } from './audit.ts';
 import { newId, parseBody, requireVersion } from './checks.ts';
 import { repetitionOf } from './idempotency.ts';
+import { FORMER_KEYS_INDEX, ROTATIONS_INDEX } from './key-retirement.ts';
 import { pageOf, type Page, type PageQuery } from './paging.ts';
 import { Problem } from './problem.ts';
 import {
@@ -146,6 +147,7 @@ export class Groups {
         if (machine?.value.group?.id !== id) continue;
         draft.replace(MACHINE, machine, { ...machine.value, group: undefined });
       }
+      for (const index of [ROTATIONS_INDEX, FORMER_KEYS_INDEX]) draft.drop(index, `group:${id}`);
       draft.clearIndex(membersIndex(id)).clearIndex(`wake-group:${id}`).clearIndex(`fetches:${id}`);
       const details = { kid: group.value.key?.publicKey.kid ?? '' };
       const entry = { atMs: this.#clock.wallMs(), action: 'group.delete', by: caller.name };

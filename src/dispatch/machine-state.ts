@@ -1,4 +1,5 @@
 import { DISCONNECTED_AFTER_MS, STALE_AFTER_MS } from '../jobs/limits.ts';
+import { holdsKid } from './held-keys.ts';
 import type { Group, Machine, Presence } from './records.ts';
 import { isAtLeast } from './versions.ts';
 
@@ -61,5 +62,5 @@ export function machineStateOf(
 export function lacksGroupKey(machine: Machine, group: Group | undefined): boolean {
   if (machine.group === undefined) return false;
   const kid = group?.key?.publicKey.kid;
-  return kid === undefined || machine.group.provedKid !== kid;
+  return kid === undefined || !holdsKid(machine.group, kid);
 }

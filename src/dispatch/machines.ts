@@ -3,6 +3,7 @@ import * as v from 'valibot';
 import { requireIn, requireMay, withGrant, type Action, type Caller } from './access.ts';
 import { audit } from './audit.ts';
 import { parseBody, requireVersion } from './checks.ts';
+import { FORMER_KEYS_INDEX, ROTATIONS_INDEX } from './key-retirement.ts';
 import { wake } from './machine-presence.ts';
 import { MACHINES_INDEX } from './machine-registration.ts';
 import { machinePatchSchema } from './machine-requests.ts';
@@ -156,6 +157,7 @@ export class Machines {
     const install = await this.#repository.get(INSTALL, value.installId);
     draft.remove(MACHINE, machine).drop(MACHINES_INDEX, id).drop(IDLE_INDEX, id);
     draft.clearIndex(`wake:${id}`);
+    for (const index of [ROTATIONS_INDEX, FORMER_KEYS_INDEX]) draft.drop(index, `machine:${id}`);
     if (presence !== undefined) draft.remove(PRESENCE, presence);
     if (install?.value.machineId === id) draft.remove(INSTALL, install);
     if (value.group !== undefined) draft.drop(membersIndex(value.group.id), id);

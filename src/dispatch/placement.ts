@@ -58,8 +58,8 @@ export class Placement {
   }
 
   async place(run: Versioned<Run>): Promise<Placed> {
-    const assessed = await this.assess(run.value);
     const connection = await this.#repository.get(CONNECTION, run.value.connectionId);
+    const assessed = await this.#assess(run.value, connection?.value);
     const fault = whyImpossible(run.value, connection?.value, assessed);
     if (fault !== undefined || connection === undefined) {
       await this.#changes.advanceIfUnchanged(
@@ -89,6 +89,14 @@ export class Placement {
 
   /** Every machine of the run's target that it may go to, and what it lacks; undefined: the target is gone. */
   async assess(run: Run): Promise<readonly Assessed[] | undefined> {
+    const connection = await this.#repository.get(CONNECTION, run.connectionId);
+    return this.#assess(run, connection?.value);
+  }
+
+  async #assess(
+    run: Run,
+    connection: Connection | undefined,
+  ): Promise<readonly Assessed[] | undefined> {
     const { kind, id } = run.target;
     const group = kind === 'group' ? await this.#repository.get(GROUP, id) : undefined;
     if (kind === 'group' && group === undefined) return undefined;
@@ -97,7 +105,11 @@ export class Placement {
     const candidates = await this.#candidates(run, ids, group?.value);
     if (kind === 'machine' && candidates.length === 0) return undefined;
     const nowMs = this.#clock.wallMs();
-    return candidates.map(candidate => ({ candidate, lack: whyNot(run, candidate, nowMs) }));
+    const sealedTo = connection?.envelope?.kid;
+    return candidates.map(one => {
+      const candidate = { ...one, sealedTo };
+      return { candidate, lack: whyNot(run, candidate, nowMs) };
+    });
   }
 
   /** Runs behind a head that cannot be placed which may go before it. */

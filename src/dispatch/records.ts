@@ -100,6 +100,14 @@ export const publicKeySchema = v.object({
 });
 export type PublicKey = v.InferOutput<typeof publicKeySchema>;
 
+/** A key that was replaced: whoever has it keeps it until then, for what is under way. */
+const formerKeySchema = v.object({
+  publicKey: publicKeySchema,
+  replacedAtMs: momentSchema,
+  dropAtMs: momentSchema,
+});
+export type FormerKey = v.InferOutput<typeof formerKeySchema>;
+
 export const machineSchema = v.object({
   ...shared,
   id: idSchema,
@@ -124,7 +132,18 @@ export const machineSchema = v.object({
   isDraining: v.boolean(),
   /** Another installation spoke in its name: it is not offered anything until it is registered again. */
   hasIdentityConflict: v.boolean(),
-  group: v.optional(v.object({ id: idSchema, provedKid: v.optional(v.string()) })),
+  group: v.optional(
+    v.object({
+      id: idSchema,
+      /** Of the keys that it has proved, the one that was the group's own last. */
+      provedKid: v.optional(v.string()),
+      /** Others of the group's keys that it has proved: the next one, or former ones. */
+      otherKids: v.optional(v.array(v.string())),
+    }),
+  ),
+  /** The encryption key that is to take the place of the present one. */
+  secondaryKey: v.optional(v.object({ publicKey: publicKeySchema, createdAtMs: momentSchema })),
+  formerKeys: v.optional(v.array(formerKeySchema)),
   /** The group that its activation code lets it join. */
   mayJoin: v.optional(idSchema),
   /** Something that makes it eligible again changed. */
@@ -173,6 +192,15 @@ export const groupPackageSchema = v.object({
   wrapped: v.pipe(v.string(), v.regex(/^[A-Za-z0-9_-]{64}$/)),
 });
 
+const groupKeySchema = v.object({
+  publicKey: publicKeySchema,
+  package: groupPackageSchema,
+  createdAtMs: momentSchema,
+  passwordChangedAtMs: momentSchema,
+  passwordChangedBy: principalSchema,
+});
+export type GroupKey = v.InferOutput<typeof groupKeySchema>;
+
 export const groupSchema = v.object({
   ...shared,
   id: idSchema,
@@ -182,15 +210,16 @@ export const groupSchema = v.object({
   isInMaintenance: v.boolean(),
   lookAhead: countSchema,
   /** Undefined until the first machine has joined. */
-  key: v.optional(
+  key: v.optional(groupKeySchema),
+  /** Another key is to take its place; undefined until a member has made it. */
+  rotation: v.optional(
     v.object({
-      publicKey: publicKeySchema,
-      package: groupPackageSchema,
-      createdAtMs: momentSchema,
-      passwordChangedAtMs: momentSchema,
-      passwordChangedBy: principalSchema,
+      startedAtMs: momentSchema,
+      startedBy: principalSchema,
+      secondary: v.optional(groupKeySchema),
     }),
   ),
+  formerKeys: v.optional(v.array(formerKeySchema)),
 });
 export type Group = v.InferOutput<typeof groupSchema>;
 

@@ -139,6 +139,10 @@ const TABLE = {
   ConnectionDeleted: terminal(400, 'The connection was deleted'),
   ConnectionNotFound: terminal(404, 'There is no such connection'),
   IdempotencyKeyReused: terminal(422, 'The same Idempotency-Key came with another body'),
+  KeyInUse: terminal(
+    409,
+    'Connections are still sealed to the key; have them sealed anew, or accept that they are suspended',
+  ),
   MachineInMaintenance: transient(409, 'The machine is in maintenance'),
   MachineRequiresGroupKey: transient(409, 'The machine has not proved the key of its group'),
   NotFound: terminal(404, 'There is nothing of this name'),

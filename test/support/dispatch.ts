@@ -16,6 +16,7 @@ import { RunChanges } from '../../src/dispatch/run-changes.ts';
 import { RunControl } from '../../src/dispatch/run-control.ts';
 import { RunLogs } from '../../src/dispatch/run-logs.ts';
 import { RunReports } from '../../src/dispatch/run-reports.ts';
+import { moveSealed } from '../../src/dispatch/sealed-index.ts';
 import { Runs } from '../../src/dispatch/runs.ts';
 import type { DispatchStore } from '../../src/store/dispatch-store.ts';
 import { openMemoryDispatchStore } from '../../src/store/memory-dispatch-store.ts';
@@ -77,7 +78,10 @@ export function dispatchBench(store: DispatchStore = openMemoryDispatchStore()) 
         return { draft, answer: undefined };
       }),
     addConnection: (id: string, target: Target, change: Partial<Connection> = {}) =>
-      put(draft => draft.create(CONNECTION, id, connectionRecord(id, target, change))),
+      put(draft => {
+        const value = connectionRecord(id, target, change);
+        moveSealed(draft.create(CONNECTION, id, value), undefined, value);
+      }),
     /** Members of a queue without records: nobody is served from it. */
     async fillQueue(index: string, count: number): Promise<void> {
       for (let from = 0; from < count; from += 100) {
