@@ -43,8 +43,8 @@ const HISTORY_MAX = 100;
 /** Some more than inputs may be, so that those get their own refusal. */
 const HOOK_BYTES_MAX = INPUT_BYTES_MAX + 64 * 1024;
 
-const SCHEDULE_SHOWN = shownRecord(scheduleSchema, { without: [] });
-const TRIGGER_SHOWN = shownRecord(triggerSchema, { without: ['secret', 'formerSecret'] });
+const SCHEDULE_SHOWN = shownRecord(scheduleSchema);
+const TRIGGER_SHOWN = shownRecord(triggerSchema);
 const secretSchema = v.pipe(v.string(), v.regex(/^whsec_[A-Za-z0-9+/]+=*$/));
 const withSecret = v.strictObject({
   ...TRIGGER_SHOWN.entries,

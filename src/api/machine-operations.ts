@@ -46,6 +46,15 @@ const JWK_SCHEMA = v.looseObject({
   signedBy: v.optional(v.strictObject({ kid: v.string(), signature: v.string() })),
 });
 const GONE = ['MachineNotFound'] as const;
+/** Why a machine that is there cannot be asked. */
+const UNREACHABLE = [
+  'MachineNotFound',
+  'NoListenerConnected',
+  'ConnectionNotEstablished',
+  'ConnectionTimeout',
+  'EndpointDoNotExist',
+  'DnsError',
+] as const;
 const CHANGED = ['MachineNotFound', ...CHANGE_PROBLEMS] as const;
 const machineAnswer: AnswerSpec = {
   status: 200,
@@ -212,7 +221,7 @@ const RECORDS: readonly Operation[] = [
     problems: ['MachineNotFound', 'VersionConflict'],
     async answer(api, call) {
       const { caller, services } = await personIn(api, call);
-      await services.machines.drain(caller, param(call, 'id'));
+      await services.operations.drain(caller, param(call, 'id'));
       return shown(await services.machines.get(caller, param(call, 'id')));
     },
   }),
@@ -265,6 +274,22 @@ const LOOKS: readonly Operation[] = [
   }),
   operation({
     method: 'POST',
+    path: `${MACHINE}:diagnostics`,
+    who: 'person',
+    tag: 'Machines',
+    summary: 'Has the machine look at itself, and gives what it says',
+    body: EMPTY_BODY,
+    answers: [{ status: 200, text: 'In its own words', schema: v.record(v.string(), v.unknown()) }],
+    // And whatever code the machine refuses it with.
+    problems: ['VersionConflict', 'DesktopFlowMalformedMachineResponse', ...UNREACHABLE],
+    async answer(api, call) {
+      const { caller, services } = await personIn(api, call);
+      const body = await services.operations.diagnostics(caller, param(call, 'id'));
+      return { status: 200, body };
+    },
+  }),
+  operation({
+    method: 'POST',
     path: `${MACHINE}:echo`,
     who: 'person',
     tag: 'Machines',
@@ -277,14 +302,7 @@ const LOOKS: readonly Operation[] = [
         schema: v.strictObject({ status: v.number(), roundTripMs: v.number() }),
       },
     ],
-    problems: [
-      'MachineNotFound',
-      'NoListenerConnected',
-      'ConnectionNotEstablished',
-      'ConnectionTimeout',
-      'EndpointDoNotExist',
-      'DnsError',
-    ],
+    problems: UNREACHABLE,
     async answer(api, call) {
       const { caller, services } = await personIn(api, call);
       const id = param(call, 'id');

@@ -201,7 +201,8 @@ function problemResponse(codes: readonly string[]): object {
   };
 }
 
-function jsonSchemaOf(
+/** As JSON Schema of the dialect that OpenAPI 3.1 has. */
+export function jsonSchemaOf(
   schema: v.GenericSchema,
   typeMode: 'ignore' | 'output' = 'ignore',
 ): JsonSchema {

@@ -27,15 +27,12 @@ import { momentText, momentTextSchema, shownEntries, shownRecord, showValue } fr
 const fingerprintSchema = v.pipe(v.string(), v.regex(/^[a-z]{5}(?:-[a-z]{5}){7}$/));
 const kidSchema = v.pipe(v.string(), v.regex(/^[A-Za-z0-9_-]{43}$/));
 
-export const ENVIRONMENT_SHOWN = shownRecord(environmentSchema, { without: [] });
-export const USER_SHOWN = shownRecord(userSchema, { without: [] });
-export const TOKEN_SHOWN = shownRecord(tokenSchema, { without: ['sha256'] });
-export const CODE_SHOWN = shownRecord(activationCodeSchema, { without: ['sha256'] });
+export const ENVIRONMENT_SHOWN = shownRecord(environmentSchema);
+export const USER_SHOWN = shownRecord(userSchema);
+export const TOKEN_SHOWN = shownRecord(tokenSchema);
+export const CODE_SHOWN = shownRecord(activationCodeSchema);
 
-const CONNECTION_SHOWN = shownRecord(connectionSchema, {
-  without: ['envelope'],
-  more: { kid: v.optional(kidSchema) },
-});
+const CONNECTION_SHOWN = shownRecord(connectionSchema, { kid: v.optional(kidSchema) });
 export const connectionShownSchema = CONNECTION_SHOWN.schema;
 
 export function showConnection(connection: Versioned<Connection>): Record<string, unknown> {
@@ -58,24 +55,21 @@ const presenceShownSchema = v.union([
 ]);
 
 const MACHINE_SHOWN = shownRecord(machineSchema, {
-  without: [],
-  more: {
-    state: v.picklist(['Active', 'Maintenance', 'Inactive']),
-    reasons: v.array(
-      v.picklist([
-        'Manual',
-        'GroupMaintenance',
-        'Draining',
-        'RequiresReconnection',
-        'RequiresGroupKey',
-        'RequiresUpdate',
-      ]),
-    ),
-    presence: presenceShownSchema,
-    running: v.strictObject({ unattended: countSchema, attended: countSchema }),
-    waiting: countSchema,
-    fingerprint: fingerprintSchema,
-  },
+  state: v.picklist(['Active', 'Maintenance', 'Inactive']),
+  reasons: v.array(
+    v.picklist([
+      'Manual',
+      'GroupMaintenance',
+      'Draining',
+      'RequiresReconnection',
+      'RequiresGroupKey',
+      'RequiresUpdate',
+    ]),
+  ),
+  presence: presenceShownSchema,
+  running: v.strictObject({ unattended: countSchema, attended: countSchema }),
+  waiting: countSchema,
+  fingerprint: fingerprintSchema,
 });
 export const machineShownSchema = MACHINE_SHOWN.schema;
 
@@ -103,22 +97,19 @@ export const keyShownSchema = v.strictObject({
 });
 
 const GROUP_SHOWN = shownRecord(groupSchema, {
-  without: [],
-  more: {
-    key: v.optional(
-      v.strictObject({
-        publicKey: publicKeySchema,
-        generation: countSchema,
-        createdAt: momentTextSchema,
-        passwordChangedAt: momentTextSchema,
-        passwordChangedBy: principalSchema,
-      }),
-    ),
-    state: v.picklist(['NeedsKey', 'Active', 'Maintenance']),
-    members: v.array(idSchema),
-    waiting: countSchema,
-    fingerprint: v.optional(fingerprintSchema),
-  },
+  key: v.optional(
+    v.strictObject({
+      publicKey: publicKeySchema,
+      generation: countSchema,
+      createdAt: momentTextSchema,
+      passwordChangedAt: momentTextSchema,
+      passwordChangedBy: principalSchema,
+    }),
+  ),
+  state: v.picklist(['NeedsKey', 'Active', 'Maintenance']),
+  members: v.array(idSchema),
+  waiting: countSchema,
+  fingerprint: v.optional(fingerprintSchema),
 });
 export const groupShownSchema = GROUP_SHOWN.schema;
 
@@ -140,8 +131,7 @@ export function showGroup({ group, state, members, waiting }: GroupView): Record
 }
 
 const RUN_SHOWN = shownRecord(runSchema, {
-  without: [],
-  more: { output: v.optional(v.strictObject({ bytes: countSchema })) },
+  output: v.optional(v.strictObject({ bytes: countSchema })),
 });
 export const runShownSchema = RUN_SHOWN.schema;
 

@@ -8,6 +8,17 @@ import { formatTimestamp } from '../protocol/timestamps.ts';
 /** ISO 8601, in UTC, with milliseconds. */
 export const momentTextSchema = v.pipe(v.string(), v.isoTimestamp());
 
+/**
+ * Members that no record is shown with, however deep they are and whoever adds them: what is secret, what is
+ * sealed, and packages that passwords can be tried on.
+ */
+const NEVER_SHOWN: ReadonlySet<string> = new Set([
+  'envelope',
+  'formerSecret',
+  'package',
+  'secret',
+  'sha256',
+]);
 const MOMENT_NAME = /^(at|.*At|.*Until|.*Before)Ms$/;
 
 /** A kind of representation: what it looks like, and how one is made of a record. */
@@ -18,26 +29,16 @@ export interface Shown<Value> {
   of(record: Versioned<Value>, more?: Readonly<Record<string, unknown>>): Record<string, unknown>;
 }
 
-/**
- * Of a record: all members but `without`, its `version`, and `more` members that are computed, which must be
- * given with each.
- */
+/** Of a record: all members, its `version`, and `more` members that are computed, which are given with each. */
 export function shownRecord<Value>(
   schema: v.GenericSchema<unknown, Value>,
-  { without, more = {} }: { readonly without: readonly string[]; readonly more?: v.ObjectEntries },
+  more: v.ObjectEntries = {},
 ): Shown<Value> {
-  const hidden = new Set(without.map(name => MOMENT_NAME.exec(name)?.[1] ?? name));
-  const kept = Object.entries(shownEntries(schema)).filter(([name]) => !hidden.has(name));
-  const entries = { ...Object.fromEntries(kept), version: versionSchema, ...more };
+  const entries = { ...shownEntries(schema), version: versionSchema, ...more };
   return {
     schema: v.strictObject(entries),
     entries,
-    of({ version, value }, given = {}) {
-      const members = Object.entries(showObject(schema, value)).filter(
-        ([name]) => !hidden.has(name),
-      );
-      return { ...Object.fromEntries(members), version, ...given };
-    },
+    of: ({ version, value }, given = {}) => ({ ...showObject(schema, value), version, ...given }),
   };
 }
 
@@ -80,7 +81,7 @@ function showObject(schema: v.GenericSchema, value: unknown): Record<string, unk
   if (!isObject(schema) || typeof value !== 'object' || value === null) return {};
   const members = new Map<string, unknown>(Object.entries(value));
   return Object.fromEntries(
-    Object.entries(schema.entries).map(([name, member]) => {
+    membersOf(schema).map(([name, member]) => {
       const given = members.get(name);
       const moment = MOMENT_NAME.exec(name)?.[1];
       if (moment !== undefined && typeof given === 'number') return [moment, momentText(given)];
@@ -93,7 +94,7 @@ function showObject(schema: v.GenericSchema, value: unknown): Record<string, unk
 export function shownEntries(schema: v.GenericSchema): v.ObjectEntries {
   if (!isObject(schema)) return {};
   return Object.fromEntries(
-    Object.entries(schema.entries).map(([name, member]) => {
+    membersOf(schema).map(([name, member]) => {
       const moment = MOMENT_NAME.exec(name)?.[1];
       if (moment === undefined) return [name, shownSchema(member)];
       return [moment, isWrapped(member) ? v.optional(momentTextSchema) : momentTextSchema];
@@ -113,6 +114,10 @@ interface RecordSchema extends v.GenericSchema {
 }
 interface ObjectSchema extends v.GenericSchema {
   readonly entries: Readonly<Record<string, v.GenericSchema>>;
+}
+
+function membersOf({ entries }: ObjectSchema): readonly [string, v.GenericSchema][] {
+  return Object.entries(entries).filter(([name]) => !NEVER_SHOWN.has(name));
 }
 
 function isObject(schema: v.GenericSchema): schema is ObjectSchema {

@@ -130,6 +130,13 @@ test('machines', async () => {
   await good('GET', `${own}/queue`);
   await good('GET', `${own}/public-key`);
   await good('POST', `${own}:echo`, { body: {} });
+  bench.sender.answer = () => ({ type: 'answer', status: 200, body: '{"disk":"full"}' });
+  expect((await good('POST', `${own}:diagnostics`)).json).toEqual({ disk: 'full' });
+  bench.sender.answer = () => ({ type: 'fault', code: 'NoListenerConnected' });
+  bench.machine.said = { type: 'fault', code: 'ConnectionTimeout' };
+  for (const action of ['diagnostics', 'echo']) {
+    expect((await call('POST', `${own}:${action}`)).status).toBe(404);
+  }
   await good('DELETE', own, { token: second.token });
 });
 

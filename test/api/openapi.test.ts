@@ -1,7 +1,15 @@
 import { Validator } from '@seriousme/openapi-schema-validator';
-import { expect, test } from 'vitest';
+import { beforeAll, expect, test } from 'vitest';
+import { jsonSchemaOf } from '../../src/api/openapi.ts';
 import { OPERATIONS } from '../../src/api/operations.ts';
-import { addMachine, apiBench, fields, send, type ApiBench } from './api-bench.ts';
+import {
+  addMachine,
+  apiBench,
+  fields,
+  send,
+  type ApiBench,
+  type RegisteredMachine,
+} from './api-bench.ts';
 import { DOCUMENT } from './documented.ts';
 
 test('the document is valid OpenAPI 3.1', async () => {
@@ -24,6 +32,33 @@ test('the document is served to everybody', async () => {
   expect(got.json).toEqual(JSON.parse(JSON.stringify(DOCUMENT)));
 });
 
+test('no answer has a place for a secret but where it is told', () => {
+  const told = operationsWith(
+    /"(?:secret|formerSecret|sha256|token|wrapped|ct|privateKey)":\{"type"/,
+  );
+  expect(told).toEqual([
+    'POST /tokens',
+    'GET /environments/{env}/groups/{id}/key-package',
+    'PUT /environments/{env}/groups/{id}/key-package',
+    'POST /environments/{env}/groups/{id}/members',
+    // The digest of an asset, and outputs that are sealed to whoever asked.
+    'GET /environments/{env}/runs/{id}/input',
+    'GET /environments/{env}/runs/{id}/outputs',
+    'POST /environments/{env}/triggers',
+    'POST /environments/{env}/triggers/{id}:rotate-secret',
+    'GET /environments/{env}/callback-key',
+  ]);
+});
+
+/** Operations whose good answers have a member of such a name. */
+function operationsWith(name: RegExp): readonly string[] {
+  return OPERATIONS.filter(({ answers }) =>
+    answers.some(
+      ({ schema }) => schema !== undefined && name.test(JSON.stringify(jsonSchemaOf(schema))),
+    ),
+  ).map(({ method, path }) => `${method} ${path}`);
+}
+
 /** A path with something in each place, for an environment that is there. */
 function pathOf(pattern: string): string {
   const filled = pattern
@@ -40,16 +75,22 @@ const CASES = OPERATIONS.map(operation => ({
   method: operation.method === 'ANY' ? 'POST' : operation.method,
 }));
 
-function tokenFor(bench: ApiBench, machine: string, who: string): string | undefined {
+let bench: ApiBench;
+let machine: RegisteredMachine;
+
+beforeAll(async () => {
+  bench = await apiBench();
+  machine = await addMachine(bench);
+});
+
+function tokenFor(who: string): string | undefined {
   if (who === 'nobody') return undefined;
-  return who === 'machine' ? machine : bench.token;
+  return who === 'machine' ? machine.token : bench.token;
 }
 
 test.each(CASES)('$name says no to bad requests as documented', async ({ operation, method }) => {
-  const bench = await apiBench();
-  const machine = await addMachine(bench);
   const path = pathOf(operation.path);
-  const token = tokenFor(bench, machine.token, operation.who);
+  const token = tokenFor(operation.who);
   const { call } = bench;
   const needsToken = operation.who !== 'nobody' && operation.who !== 'anyone';
   if (needsToken) {
