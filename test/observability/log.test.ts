@@ -84,3 +84,11 @@ test('censorText() blanks keys of connection strings and signatures of tokens', 
     'SharedAccessSignature sr=a&sig=[redacted]&se=1; SharedAccessKey=[redacted];EntityPath=e',
   );
 });
+
+test('censorText() blanks tokens and codes of job dispatch by their form', () => {
+  const text = 'Bearer hwt_Ab-1_, hwm_eyJh.b64; code hwa_xyz and whsec_MfKQ+9/g==: refused';
+  expect(censorText(text)).toBe(
+    'Bearer hwt_[redacted], hwm_[redacted]; code hwa_[redacted] and whsec_[redacted]: refused',
+  );
+  expect(censorText('shwt_ and hwt')).toBe('shwt_ and hwt');
+});
