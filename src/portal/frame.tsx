@@ -43,6 +43,8 @@ export function Frame({ api, me }: Session) {
   const items = environments.value?.items;
   const now = route.value;
   const environment = now.environment ?? items?.[0]?.id;
+  const isThere = items?.some(({ id }) => id === environment) === true;
+  const isUnknown = items !== undefined && items.length > 0 && !isThere;
   return (
     <div class="frame">
       <a class="skip" href="#main" onClick={skip}>
@@ -84,7 +86,15 @@ export function Frame({ api, me }: Session) {
             {me.isAdmin && <CreateEnvironment api={api} onCreated={environments.reload} />}
           </Empty>
         )}
-        {environment !== undefined && items !== undefined && items.length > 0 && (
+        {isUnknown && (
+          <Empty title={`There is no environment “${environment}” for you`}>
+            <p>
+              Choose another one above, or ask an administrator to give <code>{me.name}</code> a
+              role in it.
+            </p>
+          </Empty>
+        )}
+        {environment !== undefined && isThere && (
           <InEnvironment key={environment} api={api} me={me} environment={environment} now={now} />
         )}
       </main>
@@ -111,6 +121,9 @@ function EnvironmentChoice(props: {
     <label class="environment">
       <span>Environment</span>
       <select onChange={event => go(href(event.currentTarget.value, props.page))}>
+        {!props.items.some(({ id }) => id === props.environment) && (
+          <option selected>choose</option>
+        )}
         {props.items.map(({ id, displayName }) => (
           <option key={id} value={id} selected={id === props.environment}>
             {displayName}

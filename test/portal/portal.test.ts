@@ -361,6 +361,35 @@ describe('machines and groups', () => {
     await row.getByText('Connected').waitFor();
   });
 
+  test('what somebody else changed meanwhile is not undone by an edit that was open', async () => {
+    await using machine = await connectedMachine('desk-edited');
+    const path = `/environments/dev/machines/${machine.id}`;
+    await using visited = await signedIn(browser, portal, `#/dev/machines/${machine.id}`);
+    const { page } = visited;
+    await page.getByRole('button', { name: 'Edit' }).click();
+    await page.getByLabel('Description').fill('mine');
+    await portal.admin.get('POST', `${path}:drain`);
+    // The page behind the dialog has it by now.
+    await page.getByText('It is drained').waitFor();
+    await page.getByRole('button', { name: 'Save' }).click();
+    await page.getByRole('alert').getByText('PreconditionFailed').waitFor();
+    await page.getByRole('button', { name: 'Cancel' }).click();
+    await page.getByRole('button', { name: 'Edit' }).click();
+    await page.getByLabel('Description').fill('mine, after theirs');
+    await page.getByRole('button', { name: 'Save' }).click();
+    await page.getByText('mine, after theirs').waitFor();
+  });
+
+  test('an environment that is not there for somebody says so and offers the others', async () => {
+    await using visited = await signedIn(browser, portal, '#/dev/machines');
+    const { page, complaints } = visited;
+    await page.goto(`${portal.url}#/nowhere/machines`);
+    await page.getByText('There is no environment “nowhere” for you').waitFor();
+    await page.getByLabel('Environment').selectOption('dev');
+    await page.getByRole('heading', { name: 'Machines' }).waitFor();
+    expect(complaints).toEqual([]);
+  });
+
   test('a group without a key says how it gets one; what the server finds wrong stands at its field', async () => {
     await using visited = await signedIn(browser, portal, '#/dev/groups');
     const { page } = visited;

@@ -7,7 +7,7 @@ import { href } from '../route.ts';
 import { exactTime } from '../times.ts';
 import { useLive } from '../ui/live.ts';
 import { Empty, notify, PageHead } from '../ui/parts.tsx';
-import { StaleNote } from '../ui/problem-box.tsx';
+import { LiveNote } from '../ui/problem-box.tsx';
 import { Pager, Table } from '../ui/table.tsx';
 
 const PAGE_SIZE = 100;
@@ -54,7 +54,7 @@ export function AuditPage() {
       <p>
         Every change to machines, groups, connections, access and keys, in the order it happened.
       </p>
-      <StaleNote problem={problem} />
+      <LiveNote value={value} problem={problem} />
       {value !== undefined && items.length === 0 && <Empty title="No more entries" />}
       {items.length > 0 && (
         <Table

@@ -7,7 +7,7 @@ import { NumberField, numberOf, Select, TextField, textOf } from '../ui/fields.t
 import { Form } from '../ui/form.tsx';
 import { useLive } from '../ui/live.ts';
 import { Ago, Copyable, Empty, PageHead } from '../ui/parts.tsx';
-import { StaleNote } from '../ui/problem-box.tsx';
+import { LiveNote } from '../ui/problem-box.tsx';
 import { Table } from '../ui/table.tsx';
 import { registerCommand } from './machine-commands.ts';
 
@@ -34,7 +34,7 @@ export function CodesPage() {
         With a code a computer registers itself as a machine of this environment, without anybody
         signing in there.
       </p>
-      <StaleNote problem={problem} />
+      <LiveNote value={value} problem={problem} />
       {value?.items.length === 0 && (
         <Empty title="No code is valid now">
           <p>Create one, and run the command that comes with it on the computer.</p>

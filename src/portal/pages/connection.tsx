@@ -5,7 +5,7 @@ import { go, href } from '../route.ts';
 import { Confirm, DialogButton } from '../ui/confirm.tsx';
 import { useLive } from '../ui/live.ts';
 import { Ago, Facts, notify, PageHead } from '../ui/parts.tsx';
-import { ProblemBox, StaleNote } from '../ui/problem-box.tsx';
+import { LiveNote } from '../ui/problem-box.tsx';
 import { codeText, connectionKindText } from '../words.ts';
 import { AccessPanel } from './access.tsx';
 import { ActsAsWarning } from './credential-fields.tsx';
@@ -23,7 +23,7 @@ export function ConnectionPage({ id }: { readonly id: string }) {
     return (
       <>
         <PageHead title="Connection" above={above} />
-        {problem === undefined ? <p class="quiet">Loading…</p> : <ProblemBox problem={problem} />}
+        <LiveNote value={value} problem={problem} />
       </>
     );
   }
@@ -48,7 +48,7 @@ export function ConnectionPage({ id }: { readonly id: string }) {
           />
         )}
       </PageHead>
-      <StaleNote problem={problem} />
+      <LiveNote value={value} problem={problem} />
       <Suspension connection={value} />
       <ConnectionFacts connection={value} />
       <ActsAsWarning />

@@ -4,7 +4,7 @@ import { targetName, usePlace } from '../place.ts';
 import { href } from '../route.ts';
 import { useLive } from '../ui/live.ts';
 import { Ago, Badge, Empty, PageHead } from '../ui/parts.tsx';
-import { StaleNote } from '../ui/problem-box.tsx';
+import { LiveNote } from '../ui/problem-box.tsx';
 import { Pager, Table } from '../ui/table.tsx';
 import { connectionKindText } from '../words.ts';
 
@@ -27,8 +27,7 @@ export function ConnectionsPage() {
           Create a connection
         </a>
       </PageHead>
-      <StaleNote problem={problem} />
-      {value === undefined && problem === undefined && <p class="quiet">Loading…</p>}
+      <LiveNote value={value} problem={problem} />
       {value?.items.length === 0 && (
         <Empty title="There is no connection here">
           <p>

@@ -17,7 +17,9 @@ interface EditProps {
   readonly onClose: () => void;
 }
 
-export function EditConnection({ connection, onDone, onClose }: EditProps) {
+export function EditConnection({ connection: shown, onDone, onClose }: EditProps) {
+  // As it was when people began to edit it: what somebody else changed meanwhile is not undone unseen.
+  const [connection] = useState(shown);
   const { api, path, directory } = usePlace();
   return (
     <Dialog title={`Edit ${connection.name}`} onClose={onClose}>
@@ -57,7 +59,8 @@ export function EditConnection({ connection, onDone, onClose }: EditProps) {
 }
 
 /** New credentials take the place of the old ones, which are kept nowhere; another target takes new ones. */
-export function NewCredentials({ connection, onDone, onClose }: EditProps) {
+export function NewCredentials({ connection: shown, onDone, onClose }: EditProps) {
+  const [connection] = useState(shown);
   const { api, path, environment, directory } = usePlace();
   const [chosen, setChosen] = useState(targetText(connection.target));
   const target = targetOf(chosen);

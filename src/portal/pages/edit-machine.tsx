@@ -1,3 +1,4 @@
+import { useState } from 'preact/hooks';
 import type { Machine } from '../api/records.ts';
 import { usePlace } from '../place.ts';
 import { Dialog } from '../ui/dialog.tsx';
@@ -13,7 +14,8 @@ export function EditMachine(props: {
   readonly onClose: () => void;
 }) {
   const { api, path } = usePlace();
-  const { machine } = props;
+  // As it was when people began to edit it: what somebody else changed meanwhile is not undone unseen.
+  const [machine] = useState(props.machine);
   return (
     <Dialog title={`Edit ${machine.name}`} onClose={props.onClose}>
       <Form

@@ -1,3 +1,4 @@
+import { useState } from 'preact/hooks';
 import { fingerprintOf } from '../../crypto/fingerprint.ts';
 import { groupSchema, type Group } from '../api/records.ts';
 import { usePlace } from '../place.ts';
@@ -8,7 +9,7 @@ import { TextArea, TextField, textOf } from '../ui/fields.tsx';
 import { Form } from '../ui/form.tsx';
 import { useLive } from '../ui/live.ts';
 import { Ago, Badge, Copyable, Facts, notify, PageHead } from '../ui/parts.tsx';
-import { ProblemBox, StaleNote } from '../ui/problem-box.tsx';
+import { LiveNote } from '../ui/problem-box.tsx';
 import { Table } from '../ui/table.tsx';
 import { groupStateWord, machineStateWord, presenceWord, reasonText } from '../words.ts';
 import { AccessPanel } from './access.tsx';
@@ -28,7 +29,7 @@ export function GroupPage({ id }: { readonly id: string }) {
     return (
       <>
         <PageHead title="Group" above={above} />
-        {problem === undefined ? <p class="quiet">Loading…</p> : <ProblemBox problem={problem} />}
+        <LiveNote value={value} problem={problem} />
       </>
     );
   }
@@ -58,7 +59,7 @@ export function GroupPage({ id }: { readonly id: string }) {
           Maintenance
         </button>
       </PageHead>
-      <StaleNote problem={problem} />
+      <LiveNote value={value} problem={problem} />
       {value.state === 'NeedsKey' && <NeedsKey group={value} />}
       <GroupFacts group={value} />
       <Members group={value} path={own} onChanged={reload} />
@@ -231,14 +232,15 @@ function EditGroup(props: {
   readonly onClose: () => void;
 }) {
   const { api } = usePlace();
+  const [group] = useState(props.group);
   return (
-    <Dialog title={`Edit ${props.group.name}`} onClose={props.onClose}>
+    <Dialog title={`Edit ${group.name}`} onClose={props.onClose}>
       <Form
         submit="Save"
         onCancel={props.onClose}
         onSubmit={async values => {
           await api.act('PATCH', props.path, {
-            ifMatch: props.group.version,
+            ifMatch: group.version,
             body: {
               name: textOf(values, 'name') ?? '',
               description: textOf(values, 'description') ?? '',
@@ -248,8 +250,8 @@ function EditGroup(props: {
           props.onClose();
         }}
       >
-        <TextField label="Name" name="name" value={props.group.name} isRequired hasFocus />
-        <TextArea label="Description" name="description" value={props.group.description} />
+        <TextField label="Name" name="name" value={group.name} isRequired hasFocus />
+        <TextArea label="Description" name="description" value={group.description} />
       </Form>
     </Dialog>
   );

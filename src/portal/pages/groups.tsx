@@ -8,7 +8,7 @@ import { TextArea, TextField, textOf } from '../ui/fields.tsx';
 import { Form } from '../ui/form.tsx';
 import { useLive } from '../ui/live.ts';
 import { Badge, Empty, PageHead } from '../ui/parts.tsx';
-import { StaleNote } from '../ui/problem-box.tsx';
+import { LiveNote } from '../ui/problem-box.tsx';
 import { Table } from '../ui/table.tsx';
 import { groupStateWord } from '../words.ts';
 
@@ -26,8 +26,7 @@ export function GroupsPage() {
           dialog={close => <CreateGroup onClose={close} />}
         />
       </PageHead>
-      <StaleNote problem={problem} />
-      {value === undefined && problem === undefined && <p class="quiet">Loading…</p>}
+      <LiveNote value={value} problem={problem} />
       {value?.items.length === 0 && (
         <Empty title="There is no group here">
           <p>

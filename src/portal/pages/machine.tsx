@@ -7,7 +7,7 @@ import { durationText } from '../times.ts';
 import { Confirm, DialogButton } from '../ui/confirm.tsx';
 import { useLive } from '../ui/live.ts';
 import { Ago, Badge, Facts, notify, PageHead } from '../ui/parts.tsx';
-import { ProblemBox, StaleNote } from '../ui/problem-box.tsx';
+import { LiveNote } from '../ui/problem-box.tsx';
 import { machineStateWord, presenceWord, reasonText } from '../words.ts';
 import { AccessPanel } from './access.tsx';
 import { EditMachine } from './edit-machine.tsx';
@@ -26,7 +26,7 @@ export function MachinePage({ id }: { readonly id: string }) {
     return (
       <>
         <PageHead title="Machine" above={above} />
-        {problem === undefined ? <p class="quiet">Loading…</p> : <ProblemBox problem={problem} />}
+        <LiveNote value={value} problem={problem} />
       </>
     );
   }
@@ -39,7 +39,7 @@ export function MachinePage({ id }: { readonly id: string }) {
           dialog={close => <EditMachine machine={value} onDone={reload} onClose={close} />}
         />
       </PageHead>
-      <StaleNote problem={problem} />
+      <LiveNote value={value} problem={problem} />
       {value.reasons.length > 0 && (
         <div class="box warn">
           <p>

@@ -63,7 +63,7 @@ export function NewConnectionPage() {
         onCancel={() => go(href(environment, 'connections'))}
         onSubmit={create}
       >
-        <TextField label="Name" name="name" isRequired hasFocus />
+        <TextField label="Name" name="name" isRequired />
         <TargetField value={chosen} onChange={setChosen} />
         <Select
           label="Signs in with"

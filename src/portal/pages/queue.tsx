@@ -1,7 +1,7 @@
 import { listOf, runSchema } from '../api/records.ts';
 import { usePlace } from '../place.ts';
 import { useLive } from '../ui/live.ts';
-import { ProblemBox } from '../ui/problem-box.tsx';
+import { LiveNote } from '../ui/problem-box.tsx';
 import { RunTable } from './run-table.tsx';
 
 const SHOWN_MAX = 20;
@@ -15,7 +15,7 @@ export function QueuePanel({ path }: { readonly path: string }) {
   return (
     <section class="panel">
       <h2>Queue</h2>
-      {problem !== undefined && <ProblemBox problem={problem} />}
+      <LiveNote value={value} problem={problem} />
       {value?.items.length === 0 && <p class="quiet">Nothing waits.</p>}
       {value !== undefined && value.items.length > 0 && (
         <RunTable caption="Waiting runs, the next one first" rows={value.items} />

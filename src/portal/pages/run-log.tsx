@@ -5,7 +5,7 @@ import { usePlace } from '../place.ts';
 import { toProblem } from '../api/problem.ts';
 import { FEED_WAIT_SECONDS, useFeed } from '../ui/feed.ts';
 import { notify } from '../ui/parts.tsx';
-import { StaleNote } from '../ui/problem-box.tsx';
+import { LiveNote } from '../ui/problem-box.tsx';
 
 /** What is kept in the page; the whole log can be saved to a file. */
 const SHOWN_CHARS_MAX = 500_000;
@@ -67,7 +67,7 @@ export function RunLog({ path, id }: { readonly path: string; readonly id: strin
           Save as a file
         </button>
       </header>
-      <StaleNote problem={problem} />
+      <LiveNote value={text} problem={problem} />
       {isCut && <p class="quiet">The beginning is left out here; the file has all of it.</p>}
       <pre
         ref={frame}

@@ -5,7 +5,7 @@ import { href } from '../route.ts';
 import { durationBetween } from '../times.ts';
 import { useLive, useTick } from '../ui/live.ts';
 import { Ago, Facts, PageHead } from '../ui/parts.tsx';
-import { ProblemBox, StaleNote } from '../ui/problem-box.tsx';
+import { LiveNote } from '../ui/problem-box.tsx';
 import { Table } from '../ui/table.tsx';
 import { codeText, isOver, runStateWord } from '../words.ts';
 import { RunActions } from './run-actions.tsx';
@@ -32,7 +32,7 @@ export function RunPage({ id }: { readonly id: string }) {
     return (
       <>
         <PageHead title="Run" above={above} />
-        {problem === undefined ? <p class="quiet">Loading…</p> : <ProblemBox problem={problem} />}
+        <LiveNote value={value} problem={problem} />
       </>
     );
   }
@@ -46,7 +46,7 @@ export function RunPage({ id }: { readonly id: string }) {
       <p class="unseen" role="status">
         The run is {runStateWord(value.state).label.toLowerCase()}
       </p>
-      <StaleNote problem={problem} />
+      <LiveNote value={value} problem={problem} />
       <Fault run={value} />
       {!isOver(value.state) && value.startedAt !== undefined && <ProgressBar path={own} id={id} />}
       <RunFacts run={value} />

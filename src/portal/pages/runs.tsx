@@ -4,7 +4,7 @@ import { usePlace } from '../place.ts';
 import { href, route } from '../route.ts';
 import { useLive } from '../ui/live.ts';
 import { Empty, PageHead } from '../ui/parts.tsx';
-import { StaleNote } from '../ui/problem-box.tsx';
+import { LiveNote } from '../ui/problem-box.tsx';
 import { Pager } from '../ui/table.tsx';
 import { RUN_STATE_NAMES, runStateWord } from '../words.ts';
 import { RunTable } from './run-table.tsx';
@@ -47,8 +47,7 @@ export function RunsPage() {
           setCursors([]);
         }}
       />
-      <StaleNote problem={problem} />
-      {value === undefined && problem === undefined && <p class="quiet">Loading…</p>}
+      <LiveNote value={value} problem={problem} />
       {value?.items.length === 0 && (
         <Empty title={isFiltered ? 'No run is like that' : 'Nothing has run here yet'}>
           {isFiltered && (

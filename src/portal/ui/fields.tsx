@@ -1,5 +1,5 @@
 import type { ComponentChildren } from 'preact';
-import { useId } from 'preact/hooks';
+import { useEffect, useId, useRef } from 'preact/hooks';
 import { Field, type FieldProps } from './form.tsx';
 
 // The kinds of fields there are. None is controlled: a form reads them when it is sent.
@@ -9,11 +9,17 @@ export function TextField(
     readonly value?: string;
     readonly isRequired?: boolean;
     readonly type?: 'text' | 'password';
+    /** When it comes. */
     readonly hasFocus?: boolean;
     readonly pattern?: string;
     readonly onInput?: (value: string) => void;
   },
 ) {
+  const focused = useRef<HTMLInputElement>(null);
+  // The attribute for this counts only while a page loads.
+  useEffect(() => {
+    if (props.hasFocus === true) focused.current?.focus();
+  }, []);
   return (
     <Field
       {...props}
@@ -22,7 +28,7 @@ export function TextField(
           ...of,
           defaultValue: props.value ?? '',
           required: props.isRequired === true,
-          autofocus: props.hasFocus === true,
+          ref: focused,
           spellcheck: false,
           ...(props.pattern === undefined ? {} : { pattern: props.pattern }),
           onInput: (event: { readonly currentTarget: HTMLInputElement }) =>

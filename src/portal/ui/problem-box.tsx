@@ -1,16 +1,17 @@
 import type { DispatchError, FieldFault } from '../../dispatch-client/dispatch-error.ts';
+import type { Live } from './live.ts';
 
 /** What went wrong, with all that support would ask for. `faults`: those that stand nowhere else. */
 export function ProblemBox(props: {
   readonly problem: DispatchError;
   readonly faults?: readonly FieldFault[];
 }) {
-  const { message, code, trackingId } = props.problem;
+  const { code, trackingId } = props.problem;
   const faults = props.faults ?? props.problem.faults;
   return (
     <div class="box bad" role="alert" tabIndex={-1}>
       <p>
-        <strong>{message}.</strong>
+        <strong>{messageOf(props.problem)}.</strong>
       </p>
       {faults.length > 0 && (
         <ul>
@@ -34,12 +35,18 @@ export function ProblemBox(props: {
   );
 }
 
-/** Above what is live and could not be read just now. */
-export function StaleNote({ problem }: { readonly problem: DispatchError | undefined }) {
-  if (problem === undefined) return null;
+/** Above what is live: that it comes, why it does not, or that it could not be read again just now. */
+export function LiveNote({ value, problem }: Pick<Live<unknown>, 'value' | 'problem'>) {
+  if (problem === undefined) return value === undefined ? <p class="quiet">Loading…</p> : null;
+  if (value === undefined) return <ProblemBox problem={problem} />;
   return (
     <p class="box warn" role="status">
       {problem.message}. What is shown may be old; this page goes on trying.
     </p>
   );
+}
+
+/** The server speaks to programs, which look into 'errors'. */
+function messageOf({ code, message }: DispatchError): string {
+  return code === 'RequestMalformed' ? 'Something is not as it must be' : message;
 }
