@@ -177,3 +177,49 @@ test('runs outlive the node that had their machine and took them, killed at once
   });
   expect(machine.offers.map(({ runId }) => runId)).toEqual([running, waiting]);
 }, 120_000);
+
+test('runs that were accepted outlive a Redis that is killed, and go on when it is back', async () => {
+  await using redis = await startRedis(DURABLE);
+  const { nodes, admin } = await dispatchingCluster(redis);
+  await using _ = nodes;
+  await using machine = await RelayMachine.register(admin);
+  const connectionId = await connectionTo(admin, machine.id);
+  const runId = await startRun(admin, connectionId);
+  await redis.kill();
+  await until('requests are refused', async () => {
+    const { status, body } = await admin.call('GET', `/environments/dev/runs/${runId}`);
+    return status === 503 && body['code'] === 'StoreUnavailable';
+  });
+  await redis.start();
+  await until('records are there again', async () => {
+    const { status } = await admin.call('GET', `/environments/dev/runs/${runId}`);
+    return status === 200;
+  });
+  await until('the machine may listen', async () => {
+    await machine.disconnect();
+    return machine.connect(nodeAt(nodes.nodes, 1).httpUrl).then(
+      () => true,
+      () => false,
+    );
+  });
+  const isOver = async (): Promise<boolean> => (await stateOf(admin, runId)) === 'Succeeded';
+  await until('it is over', isOver, 60_000);
+}, 120_000);
+
+test('a node that starts while Redis is away serves job dispatch as soon as it comes', async () => {
+  await using redis = await startRedis(DURABLE);
+  await redis.kill();
+  await using nodes = await startCluster({
+    redisUrl: redis.url,
+    nodeIds: ['node-a'],
+    options: { dispatch: true, apiToken: API_TOKEN },
+  });
+  const admin = new RestCaller(nodeAt(nodes.nodes, 0).httpUrl, API_TOKEN);
+  expect((await admin.call('GET', '/environments')).status).toBe(503);
+  await redis.start();
+  await until(
+    'the first environment is there',
+    async () => (await admin.call('GET', '/environments/default')).status === 200,
+    20_000,
+  );
+});
