@@ -2,8 +2,10 @@ import { createHash } from 'node:crypto';
 import * as v from 'valibot';
 import { readAudit } from '../dispatch/audit.ts';
 import { requireIn } from '../dispatch/access.ts';
+import { Problem } from '../dispatch/problem.ts';
+import type { Repository } from '../dispatch/repository.ts';
 import { BODY_BYTES_MAX } from './bodies.ts';
-import { operation, type Operation } from './operation.ts';
+import { operation, type ApiContext, type Call, type Operation } from './operation.ts';
 import { numberParameter } from './request-fields.ts';
 import { personIn, principalOf } from './scope.ts';
 import { momentText, momentTextSchema } from './shown.ts';
@@ -121,12 +123,38 @@ export const SERVICE_OPERATIONS: readonly Operation[] = [
       return Promise.resolve({ status: 200, body: { name, isAdmin } });
     },
   }),
-  operation({
-    method: 'GET',
+  auditOperation({
     path: '/environments/{env}/audit',
+    summary: 'Who did what in an environment, the oldest first; for its owners',
+    async repository(api, call) {
+      const { caller, services } = await personIn(api, call);
+      requireIn(caller, 'administer');
+      return services.repository;
+    },
+  }),
+  auditOperation({
+    path: '/audit',
+    summary: 'Who did what to environments, roles, users and tokens; for administrators',
+    repository({ common }, call) {
+      const { isAdmin } = principalOf(call);
+      if (!isAdmin) throw new Problem('AccessDenied', 'this takes an administrator');
+      return Promise.resolve(common);
+    },
+  }),
+];
+
+function auditOperation(of: {
+  readonly path: string;
+  readonly summary: string;
+  /** Throws when the caller may not look. */
+  readonly repository: (api: ApiContext, call: Call<unknown, unknown>) => Promise<Repository>;
+}): Operation {
+  return operation({
+    method: 'GET',
+    path: of.path,
     who: 'person',
     tag: 'Audit',
-    summary: 'Who did what, the oldest first; for owners of the environment',
+    summary: of.summary,
     query: v.strictObject({
       after: v.optional(numberParameter(0, Number.MAX_SAFE_INTEGER)),
       limit: v.optional(numberParameter(1, AUDIT_AT_A_TIME)),
@@ -151,10 +179,9 @@ export const SERVICE_OPERATIONS: readonly Operation[] = [
       },
     ],
     async answer(api, call) {
-      const { caller, services } = await personIn(api, call);
-      requireIn(caller, 'administer');
+      const repository = await of.repository(api, call);
       const { after = 0, limit = AUDIT_AT_A_TIME } = call.query;
-      const entries = await readAudit(services.repository, { after, limit });
+      const entries = await readAudit(repository, { after, limit });
       const items = entries.map(({ atMs, number, action, by, object, details }) => ({
         number,
         at: momentText(atMs),
@@ -166,5 +193,5 @@ export const SERVICE_OPERATIONS: readonly Operation[] = [
       const next = items.length < limit ? undefined : String(items.at(-1)?.number ?? after);
       return { status: 200, body: { items, next } };
     },
-  }),
-];
+  });
+}

@@ -56,6 +56,11 @@ export function addApiRoutes(app: TemplatedApp, options: ApiRoutesOptions): ApiT
   let refused = 0;
   const route = (response: HttpResponse, request: HttpRequest): void => {
     const head = snapshot(request);
+    if (!isFramedClearly(head)) {
+      // Whoever is before us may see another request behind this one: the connection ends here.
+      response.writeStatus('400 Bad Request').end('', true);
+      return;
+    }
     const isHead = head.method === 'HEAD';
     const leaving = new AbortController();
     const sender = new UwsHttpSender(response, options.outbox, {
@@ -185,6 +190,17 @@ function headOf(status: number, headers: ApiResponse['headers']): Omit<ResponseH
 /** Before anything of the request is looked at. */
 function overloaded(): ApiResponse {
   return refusalResponse(refusalOf(new FrameError('Overloaded')), randomUUID());
+}
+
+/** One field says where the body ends, in a way that nobody reads differently. */
+function isFramedClearly({ headers }: RequestSnapshot): boolean {
+  const framing = headers.filter(
+    ([name]) => name === 'content-length' || name === 'transfer-encoding',
+  );
+  if (framing.length > 1) return false;
+  return framing.every(([name, value]) =>
+    name === 'content-length' ? /^\d{1,15}$/.test(value) : value.toLowerCase() === 'chunked',
+  );
 }
 
 function joined({ headers }: RequestSnapshot): ReadonlyMap<string, string> {

@@ -97,7 +97,13 @@ test('service, environments, users, tokens and codes', async () => {
   expect(machine.json).toMatchObject({ labels: { a: 'b', atMs: 'kept as it is' } });
   expect((await good('GET', `${E}/activation-codes`)).text).not.toContain('hwa_');
   await good('DELETE', `${E}/activation-codes/${textField(code.json, 'id')}`);
-  await good('GET', `${E}/audit?limit=2`);
+  const first = await good('GET', `${E}/audit?limit=2`);
+  expect(first.json).toMatchObject({
+    items: [{ number: 1, action: 'code.create' }, {}],
+    next: '2',
+  });
+  const server = await good('GET', `${V1}/audit`);
+  expect(server.text).toMatch(/"environment.create".*"user.create".*"role.maker:user:ann"/);
   await good('GET', `${E}/callback-key`);
 });
 

@@ -170,6 +170,26 @@ test('requests under way have a limit', async () => {
   expect(server.traffic).toMatchObject({ requests: 0, refused: 1 });
 });
 
+test.each([
+  'Content-Length: 3\r\nTransfer-Encoding: chunked',
+  'Content-Length: 3\r\nContent-Length: 4',
+  'Content-Length: +3',
+  'Transfer-Encoding: gzip, chunked',
+  'Transfer-Encoding: x',
+])(
+  'a body that ends in a doubtful place (%j) is not read, nor anything behind it',
+  async framing => {
+    const server = await serve(() => Promise.resolve(empty));
+    const socket = connect(server.port, '127.0.0.1');
+    cleanups.push(() => socket.destroy());
+    socket.write(`POST /$api/v1/x HTTP/1.1\r\nHost: a\r\n${framing}\r\n\r\nabc`);
+    let text = '';
+    for await (const chunk of socket) text += String(chunk);
+    expect(text).toMatch(/^HTTP\/1.1 400 /);
+    expect(text.match(/HTTP\/1.1/g)).toHaveLength(1);
+  },
+);
+
 test('a body that stands still is given up', async () => {
   const server = await serve(
     request => told(request.readBody(100).then(() => ({ status: 200, headers: {}, body: '' }))),
