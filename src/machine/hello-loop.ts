@@ -7,6 +7,7 @@ import { ControlError, skewText } from './control-client.ts';
 import type { MachineAccess } from './machine-access.ts';
 import { MachineError, textOf } from './machine-error.ts';
 import type { JobDoor } from './ports.ts';
+import { dispatchKeySchema, type DispatchKey } from './registration-record.ts';
 import { pause, retryDelayMs } from './retry.ts';
 import type { ServiceStatus } from './service-status.ts';
 
@@ -24,6 +25,8 @@ const answerSchema = v.object({
     v.object({ runId: v.string(), standing: v.picklist(['current', 'over', 'lost']) }),
   ),
   helloEverySeconds: v.optional(v.number(), EVERY_SECONDS_DEFAULT),
+  /** All that offers may be signed with. */
+  dispatchKeys: v.optional(v.array(dispatchKeySchema)),
 });
 
 /** Tells the control plane again and again that this machine is there, and what it has in hand. */
@@ -78,9 +81,10 @@ export class HelloLoop {
         'The control plane answers hellos in another form: is it another version?',
       );
     }
-    const { clockSkewMs, standings, helloEverySeconds } = parsed.output;
+    const { clockSkewMs, standings, helloEverySeconds, dispatchKeys } = parsed.output;
     status.helloTaken(clockSkewMs);
     door.standings(standings);
+    if (dispatchKeys !== undefined) await this.#of.onDispatchKeys(dispatchKeys);
     if (Math.abs(clockSkewMs) > SKEW_WARNING_MS) {
       const off = `${skewText(clockSkewMs)} the control plane's`;
       this.#log.warn(
@@ -120,12 +124,13 @@ export class HelloLoop {
 }
 
 export interface HelloParts {
-  readonly access: MachineAccess;
+  readonly access: Pick<MachineAccess, 'call'>;
   readonly door: Pick<JobDoor, 'standings'>;
   readonly status: ServiceStatus;
   readonly clock: Clock;
   readonly log: Logger;
   /** What there is to say now. */
   readonly hello: () => Hello;
+  readonly onDispatchKeys: (published: readonly DispatchKey[]) => Promise<void>;
   readonly random?: (() => number) | undefined;
 }

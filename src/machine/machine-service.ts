@@ -2,6 +2,7 @@ import { release, type as osType } from 'node:os';
 import type { Clock } from '../base/clock.ts';
 import type { Logger } from '../base/logger.ts';
 import { fingerprintOf } from '../crypto/fingerprint.ts';
+import { trustedKeys } from '../crypto/key-chain.ts';
 import type { OpeningKey } from '../crypto/key-pair.ts';
 import type { Command, Hello } from '../jobs/messages.ts';
 import type { HeldKeys } from './credential-opener.ts';
@@ -11,7 +12,12 @@ import type { MachineAccess } from './machine-access.ts';
 import { textOf } from './machine-error.ts';
 import type { JobDoor } from './ports.ts';
 import { momentText } from './register.ts';
-import { readRegistration, type RegistrationRecord } from './registration-record.ts';
+import {
+  readRegistration,
+  writeRegistration,
+  type DispatchKey,
+  type RegistrationRecord,
+} from './registration-record.ts';
 import { listenOnRelay, type RelayWay } from './relay-listener.ts';
 import { RelayRequests } from './relay-requests.ts';
 import { openServiceSocket, type ServiceSocket } from './service-socket.ts';
@@ -151,7 +157,7 @@ export class MachineService {
 
   async #serve(door: JobDoor): Promise<void> {
     const { access, clock, log, way, random } = this.#of;
-    const { server: origin, relayPath, dispatchKeys } = this.#record;
+    const { server: origin, relayPath } = this.#record;
     const status = this.#status;
     const hello = new HelloLoop({
       access,
@@ -161,12 +167,17 @@ export class MachineService {
       log,
       random,
       hello: () => this.#helloOf(door),
+      onDispatchKeys: published => this.#pin(published),
     });
     this.#hello = hello;
     const serverNowMs = (): number => access.serverNowMs();
     const requests = new RelayRequests({
       relayPath,
-      check: new SignatureCheck({ keys: dispatchKeys, audience: relayPath, serverNowMs }),
+      check: new SignatureCheck({
+        pinned: () => this.#record.dispatchKeys,
+        audience: relayPath,
+        serverNowMs,
+      }),
       log,
       takers: {
         offer: offer => door.offer(offer),
@@ -237,14 +248,34 @@ export class MachineService {
     this.#groupKeys = record.group === undefined ? [] : await keyStore.groupKeys(record.group.id);
   }
 
+  /**
+   * Pins the successors of what is pinned, and lets go of what is not published any more. What no pinned key
+   * has signed is nobody's, whoever publishes it.
+   */
+  async #pin(published: readonly DispatchKey[]): Promise<void> {
+    const { folder, log } = this.#of;
+    const trusted = await trustedKeys(this.#record.dispatchKeys, published);
+    const strange = published.filter(key => !trusted.includes(key));
+    if (strange.length > 0) {
+      log.warn({ event: 'security', kids: kids(strange) }, 'keys that no known one has signed');
+    }
+    if (trusted.length === 0 || kids(trusted) === kids(this.#record.dispatchKeys)) return;
+    // Read anew: a command may have changed the record meanwhile.
+    const record = readRegistration(folder);
+    if (record?.machineId !== this.#record.machineId) return;
+    this.#record = { ...record, dispatchKeys: [...trusted] };
+    writeRegistration(folder, this.#record);
+    log.info({ kids: kids(trusted) }, 'keys that sign offers are others from now on');
+  }
+
   /** Undefined for what this version does not do. */
   async #command({ id, name }: Command): Promise<object | undefined> {
-    const { log } = this.#of;
+    const { log, clock } = this.#of;
     log.info({ commandId: id, command: name }, 'command of the control plane');
     switch (name) {
       case 'drain':
-        // It ends after that; whatever supervises it starts it anew.
-        this.drain().catch((error: unknown) => log.error({ err: error }, 'drain failed'));
+        // It offers nothing by itself until somebody ends that; who sits here sees it in the status.
+        this.#status.drainAskedAt = momentText(clock.wallMs());
         return { v: 1, type: 'done', id };
       case 'collect-diagnostics':
         return { v: 1, type: 'diagnostics', id, report: this.report() };
@@ -276,4 +307,8 @@ export class MachineService {
     }
     return false;
   }
+}
+
+function kids(keys: readonly DispatchKey[]): string {
+  return keys.map(({ kid }) => kid).join(' ');
 }

@@ -19,6 +19,8 @@ export const dispatchKeySchema = v.object({
   kid,
   x: coordinate,
   y: coordinate,
+  /** Of its predecessor, over it; undefined: it is the first. */
+  signedBy: v.optional(v.object({ kid, signature: v.string() })),
 });
 export type DispatchKey = v.InferOutput<typeof dispatchKeySchema>;
 

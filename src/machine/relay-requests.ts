@@ -94,12 +94,14 @@ export class RelayRequests {
       return json(202, {});
     }
     const parsed = parseMessage(commandSchema, body);
-    if (!('message' in parsed)) return json(501, { v: 1, type: 'unsupported', why: parsed.why });
-    const { id, name, notAfter } = parsed.message;
-    if (this.#takers.isOver(notAfter)) return json(410, { v: 1, type: 'over', id });
+    if (!('message' in parsed)) return unsupported(parsed.why);
+    const { name, notAfter } = parsed.message;
+    if (this.#takers.isOver(notAfter)) {
+      const message = 'The command came after its time; see that the clocks agree';
+      return json(410, { v: 1, type: 'over', code: 'ConnectionTimeout', message });
+    }
     const answer = await this.#takers.command(parsed.message);
-    if (answer !== undefined) return json(200, answer);
-    return json(501, { v: 1, type: 'unsupported', id, name });
+    return answer === undefined ? unsupported(name) : json(200, answer);
   }
 
   #unsigned(
@@ -125,6 +127,11 @@ export class RelayRequests {
     };
     return json(409, refusal);
   }
+}
+
+function unsupported(what: string): Answer {
+  const message = `The machine service does not know this command: ${what}`;
+  return json(501, { v: 1, type: 'unsupported', code: 'JobSchemaTooNew', message });
 }
 
 /** Sends back what came, so that both ways and long bodies can be tried. */

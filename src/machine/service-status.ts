@@ -31,6 +31,8 @@ export interface ServiceReport {
     readonly problem: string | undefined;
   };
   readonly isDraining: boolean;
+  /** When somebody had the control plane drain this machine, since this process runs. */
+  readonly drainAskedAt: string | undefined;
   readonly runs: readonly RunInHand[];
   /** The latest last. */
   readonly lastErrors: readonly {
@@ -50,6 +52,7 @@ export class ServiceStatus {
   #hello: { lastAtMs?: number; clockSkewMs?: number; problem?: string } = {};
   readonly #errors: { readonly atMs: number; readonly what: string; readonly why: string }[] = [];
   isDraining = false;
+  drainAskedAt: string | undefined;
 
   constructor(clock: Clock) {
     this.#clock = clock;
@@ -83,7 +86,10 @@ export class ServiceStatus {
     if (this.#errors.length > ERRORS_KEPT) this.#errors.shift();
   }
 
-  parts(): Pick<ServiceReport, 'startedAt' | 'channel' | 'hello' | 'isDraining' | 'lastErrors'> {
+  parts(): Pick<
+    ServiceReport,
+    'startedAt' | 'channel' | 'hello' | 'isDraining' | 'drainAskedAt' | 'lastErrors'
+  > {
     const { state, transport, sinceMs } = this.#channel;
     const { lastAtMs, clockSkewMs, problem } = this.#hello;
     return {
@@ -95,6 +101,7 @@ export class ServiceStatus {
         problem,
       },
       isDraining: this.isDraining,
+      drainAskedAt: this.drainAskedAt,
       lastErrors: this.#errors.map(({ atMs, what, why }) => ({ at: momentText(atMs), what, why })),
     };
   }

@@ -17,17 +17,20 @@ const AGE_MS_MAX = 10 * 60_000;
 
 /** Checks that messages come from the control plane that this machine was registered with. */
 export class SignatureCheck {
-  readonly #keys: ReadonlyMap<string, KeyObject>;
+  readonly #pinned: () => readonly DispatchKey[];
   readonly #audience: string;
   readonly #serverNowMs: () => number;
 
-  /** `audience`: the machine's path in the relay. `serverNowMs`: the signer's clock, as far as it is known. */
+  /**
+   * `pinned` is asked each time: keys are replaced by successors. `audience`: the machine's path in the relay.
+   * `serverNowMs`: the signer's clock, as far as it is known.
+   */
   constructor(of: {
-    readonly keys: readonly DispatchKey[];
+    readonly pinned: () => readonly DispatchKey[];
     readonly audience: string;
     readonly serverNowMs: () => number;
   }) {
-    this.#keys = new Map(of.keys.map(key => [key.kid, publicKeyOf(key)]));
+    this.#pinned = of.pinned;
     this.#audience = of.audience;
     this.#serverNowMs = of.serverNowMs;
   }
@@ -35,7 +38,7 @@ export class SignatureCheck {
   /** Undefined when all is well. `header`: of `Halfway-Signature`. */
   faultOf(header: string | undefined, body: string): SignatureFault | undefined {
     if (header === undefined || header === '') return 'no signature';
-    const fields = openDetached(header, body, kid => this.#keys.get(kid));
+    const fields = openDetached(header, body, kid => this.#keyOf(kid));
     if (fields === undefined) return 'bad signature';
     const { aud, iat } = fields;
     if (aud !== this.#audience) return 'wrong audience';
@@ -43,8 +46,11 @@ export class SignatureCheck {
       typeof iat === 'number' && Math.abs(iat * 1_000 - this.#serverNowMs()) <= AGE_MS_MAX;
     return isTimely ? undefined : 'too old';
   }
-}
 
-function publicKeyOf({ kty, crv, x, y }: DispatchKey): KeyObject {
-  return createPublicKey({ key: { kty, crv, x, y }, format: 'jwk' });
+  #keyOf(kid: string): KeyObject | undefined {
+    const key = this.#pinned().find(one => one.kid === kid);
+    if (key === undefined) return undefined;
+    const { kty, crv, x, y } = key;
+    return createPublicKey({ key: { kty, crv, x, y }, format: 'jwk' });
+  }
 }

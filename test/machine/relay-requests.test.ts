@@ -13,7 +13,7 @@ function bench(takers: Partial<MessageTakers> = {}, nowMs = (): number => Date.n
   const seen: string[] = [];
   const requests = new RelayRequests({
     relayPath: PATH,
-    check: new SignatureCheck({ keys: [key.pinned], audience: PATH, serverNowMs: nowMs }),
+    check: new SignatureCheck({ pinned: () => [key.pinned], audience: PATH, serverNowMs: nowMs }),
     log: { ...silentLogger, warn: fields => void logged.push(fields) },
     takers: {
       offer: ({ runId, attempt, fence }) => {
@@ -166,7 +166,7 @@ describe('commands', () => {
     const later = await requests.answer(signed('commands/k2', { ...COMMAND, name: 'reseal' }));
     const strange = await requests.answer(signed('commands/k3', { ...COMMAND, name: 'dance' }));
     expect([later.status, strange.status]).toEqual([501, 501]);
-    expect(bodyOf(later)).toMatchObject({ type: 'unsupported', name: 'reseal' });
+    expect(bodyOf(later)).toMatchObject({ type: 'unsupported', code: 'JobSchemaTooNew' });
   });
 
   test('one whose time is over is not done', async () => {

@@ -73,6 +73,9 @@ function textOfStatus(
     ['channel', `${channel.state}${by}, since ${channel.since}`],
     ['hello', hellos],
     ['runs', String(runs.length)],
+    ...(report.drainAskedAt === undefined
+      ? []
+      : [['drained', `at ${report.drainAskedAt}, by the server`]]),
   ]);
   const running = runs.map(({ runId, attempt, state, mode, jobRef }) => [
     runId,
