@@ -32,6 +32,7 @@ export async function controlBench() {
   await bench.addMachine(MACHINE);
   await bench.addConnection('c1', { kind: 'machine', id: MACHINE });
   const calls: string[] = [];
+  const offers = new Map<string, Offer>();
   const channel = {
     /** False: nothing comes through. */
     isReachable: true,
@@ -77,8 +78,17 @@ export async function controlBench() {
       const { run } = await bench.changes.advance(runId, { type: 'picked', machineId: MACHINE });
       const input = await bench.repository.get(RUN_INPUT, runId);
       if (input === undefined) throw new Error(`run ${runId} has no input`);
-      return { ...offerOf(run.value, input.value.job, input.value.inputs), ...change };
+      const offer = { ...offerOf(run.value, input.value.job, input.value.inputs), ...change };
+      offers.set(runId, offer);
+      return offer;
     },
+    /** The offer of a run that has its machine and has not heard from it. */
+    offerAgain(runId: string): Offer {
+      const offer = offers.get(runId);
+      if (offer === undefined) throw new Error(`run ${runId} was never offered`);
+      return offer;
+    },
+    unreachable: () => new ReportError('Unreachable', false),
     async submitted(job: Partial<Job>, change: Partial<Offer> = {}): Promise<Offer> {
       const runId = await bench.submit({ job: { ref: 'job', kind: 'command', ...job } });
       return control.assign(runId, change);
