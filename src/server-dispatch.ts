@@ -48,6 +48,8 @@ export interface OpenDispatch {
   start(publicPort: number): Promise<void>;
   /** Dispatches nothing from here on; what is under way goes on. Other nodes take over. */
   drain(): void;
+  /** Answers requests that are held: those who wait go on at another node. */
+  release(): void;
   gauges(): DispatchGauges;
   degradedReasons(): readonly string[];
   /** At once: waits for no machine and no client. */
@@ -173,6 +175,7 @@ export async function openDispatch(config: Config, parts: DispatchParts): Promis
         .stop()
         .catch((error: unknown) => log.error({ err: error }, 'dispatch did not stop'));
     },
+    release: () => api.close(),
     gauges: () => ({
       sample: sampler.latest(),
       waiters: api.waiting,

@@ -365,6 +365,7 @@ export async function startServer(config: Config, deps: ServerDeps): Promise<Run
       while ((!isEmpty() || sessions.closingCount > 0) && clock.nowMs() < closedMs) {
         await wait(DRAIN_CHECK_MS);
       }
+      dispatch?.release();
       // What is left of answers leaves with the next turns of the loop.
       await wait(DRAIN_CHECK_MS);
       await stop();

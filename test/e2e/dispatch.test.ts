@@ -103,3 +103,16 @@ test('what may open a way to machines is in no log', async () => {
   expect(log).toContain('listener registered');
   expect(log).not.toMatch(/hwt_|hwm_|SharedAccessSignature|sig=/);
 });
+
+test('a drain answers requests that are held, so that who waits goes on elsewhere', async () => {
+  const { relay, admin } = await dispatching();
+  await using _ = relay;
+  await using machine = await RelayMachine.register(admin);
+  const runId = await startRun(admin, await connectionTo(admin, machine.id));
+  const path = `/environments/dev/runs/${runId}/events`;
+  const { next } = await admin.get('GET', path);
+  const held = admin.call('GET', `${path}?after=${Number(next)}&wait=25`);
+  await until('it is held', async () => (await relay.metric('halfway_dispatch_api_waiters')) === 1);
+  await relay.server.drain();
+  expect(await held).toMatchObject({ status: 200, body: { items: [], isOver: false } });
+});
