@@ -32,6 +32,7 @@ import type { MachineEndpoints, RelayTokens } from './ports.ts';
 import { Problem } from './problem.ts';
 import { environmentIdSchema, idSchema } from './records.ts';
 import { Repository } from './repository.ts';
+import { Retention } from './retention.ts';
 import { Resealing } from './resealing.ts';
 import { RunAs } from './run-as.ts';
 import { RunChanges } from './run-changes.ts';
@@ -62,6 +63,7 @@ export interface ControlPlaneParts {
 /** Of chores that look at an index: as often as anybody looks. */
 const SWEEP_MS = 1_000;
 const CALLBACKS_AT_ONCE_MAX = 8;
+const RETENTION_SWEEP_MS = 10_000;
 const ROTATIONS_SWEEP_MS = 60_000;
 const KEYS_LOOK_MS = 3_600_000;
 
@@ -150,11 +152,19 @@ export class ControlPlane {
       machines: machineKeys,
       clock,
     });
+    const runDays = async (): Promise<number | undefined> =>
+      (await this.environments.find(environment))?.value.runDays;
+    const retention = new Retention(repository, clock, runDays);
     const chores: Chore[] = [
       {
         failure: 'schedules could not be started',
         everyMs: SWEEP_MS,
         run: () => scheduleFiring.sweep(),
+      },
+      {
+        failure: 'old runs could not be removed',
+        everyMs: RETENTION_SWEEP_MS,
+        run: () => retention.sweep(),
       },
       {
         failure: 'keys could not be changed',

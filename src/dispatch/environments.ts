@@ -20,6 +20,7 @@ import {
   type Role,
   type User,
 } from './records.ts';
+import { RUN_DAYS_MAX, RUN_DAYS_MIN } from './retention.ts';
 import { Draft, Repository, type Versioned } from './repository.ts';
 
 const INDEX = 'environments';
@@ -32,6 +33,9 @@ const newEnvironmentSchema = v.strictObject({
 const environmentPatchSchema = v.strictObject({
   displayName: v.optional(nameSchema),
   minAgentVersion: v.optional(v.nullable(v.pipe(v.string(), v.regex(/^\d+\.\d+\.\d+$/)))),
+  runDays: v.optional(
+    v.pipe(v.number(), v.safeInteger(), v.minValue(RUN_DAYS_MIN), v.maxValue(RUN_DAYS_MAX)),
+  ),
 });
 const newUserSchema = v.strictObject({
   id: idSchema,
@@ -98,12 +102,13 @@ export class Environments {
     ifMatch: number | undefined,
     body: unknown,
   ): Promise<Versioned<Environment>> {
-    const { displayName, minAgentVersion } = parseBody(environmentPatchSchema, body);
+    const { displayName, minAgentVersion, runDays } = parseBody(environmentPatchSchema, body);
     return this.#change(principal, id, 'environment.patch', (before, draft) => {
       requireVersion(before, ifMatch);
       const value: Environment = {
         ...before.value,
         displayName: displayName ?? before.value.displayName,
+        runDays: runDays ?? before.value.runDays,
         minAgentVersion:
           minAgentVersion === null ? undefined : (minAgentVersion ?? before.value.minAgentVersion),
       };

@@ -8,6 +8,7 @@ import { importPublicKey } from '../crypto/hpke.ts';
 import { MACHINES_PER_GROUP_MAX } from '../jobs/limits.ts';
 import { may, requireMay } from './access.ts';
 import { audit } from './audit.ts';
+import { CHALLENGES_INDEX } from './challenges.ts';
 import { newId, parseBody, sha256Of } from './checks.ts';
 import { groupFor, nameOf, requireMember, requireSelf, type GroupActor } from './group-actors.ts';
 import { membershipWith } from './held-keys.ts';
@@ -29,7 +30,6 @@ import { Draft, type Repository, type Versioned } from './repository.ts';
 
 const CHALLENGE_BYTES = 32;
 const CHALLENGE_MS = 5 * 60_000;
-const CHALLENGES_INDEX = 'challenges';
 /** Packages are offline oracles for the password: each look at one counts. Per group and hour. */
 const FETCHES_MAX = 60;
 const HOUR_MS = 3_600_000;
@@ -170,8 +170,7 @@ export class GroupMembership {
     await this.#repository.change(async () => {
       const draft = new Draft().create(CHALLENGE, challengeId, value);
       draft.add(CHALLENGES_INDEX, challengeId, expiresAtMs);
-      await this.#forgetOld(draft);
-      return { draft, answer: undefined };
+      return Promise.resolve({ draft, answer: undefined });
     });
     return { challengeId, sealed };
   }
@@ -280,16 +279,6 @@ export class GroupMembership {
       draft.below(index, FETCHES_MAX, often);
     }
     draft.add(index, newId(), hour);
-  }
-
-  async #forgetOld(draft: Draft): Promise<void> {
-    const query = { to: this.#clock.wallMs(), limit: 20 };
-    const old = await this.#repository.range(CHALLENGES_INDEX, query);
-    const records = await this.#repository.getMany(
-      CHALLENGE,
-      old.map(({ member }) => member),
-    );
-    for (const record of records) draft.remove(CHALLENGE, record).drop(CHALLENGES_INDEX, record.id);
   }
 }
 

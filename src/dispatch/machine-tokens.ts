@@ -9,6 +9,7 @@ import {
   MACHINE_TOKEN_SECONDS,
 } from '../jobs/limits.ts';
 import type { DispatchStore } from '../store/dispatch-store.ts';
+import { takeOnce } from './assertions.ts';
 import { audienceOf } from './offers.ts';
 import { Problem } from './problem.ts';
 import type { RelayTokens } from './ports.ts';
@@ -25,6 +26,8 @@ const claimsSchema = v.object({
   aud: v.string(),
   iat: v.pipe(v.number(), v.finite()),
   exp: v.pipe(v.number(), v.finite()),
+  /** Without one, a machine makes one assertion a second at most. */
+  jti: v.optional(v.pipe(v.string(), v.minLength(1), v.maxLength(128))),
 });
 const accessSchema = v.object({ env: environmentIdSchema, sub: idSchema, exp: v.number() });
 
@@ -52,7 +55,7 @@ export class MachineTokens {
 
   /**
    * Takes a client assertion (JWT, ES256 by the identity key; `iss` and `sub` the machine's id, `aud` as
-   * `assertionAudience` says, 5 minutes at most; after RFC 7523). Throws `TokenInvalid`,
+   * `assertionAudience` says, 5 minutes at most; after RFC 7523), once. Throws `TokenInvalid`,
    * `AuthTokenNotYetValid` when its clock is ahead, `MachineIdentityConflict`, `MachineNotFound`.
    */
   async exchange(
@@ -71,6 +74,11 @@ export class MachineTokens {
     if (claims?.success !== true) throw new Problem('TokenInvalid');
     this.#check(claims.output, environment, machineId);
     if (machine.value.hasIdentityConflict) throw new Problem('MachineIdentityConflict');
+    await takeOnce(repository, {
+      machineId,
+      text: claims.output.jti ?? assertion.slice(0, assertion.lastIndexOf('.')),
+      goodUntilMs: claims.output.exp * 1_000 + CLOCK_SKEW_MS_MAX,
+    });
     const nowMs = this.#clock.wallMs();
     const relayPath = audienceOf(environment, machineId);
     const exp = Math.floor(nowMs / 1_000) + MACHINE_TOKEN_SECONDS;

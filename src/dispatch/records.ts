@@ -61,6 +61,8 @@ export const environmentSchema = v.object({
   displayName: v.string(),
   roles: v.record(principalSchema, roleSchema),
   minAgentVersion: v.optional(v.string()),
+  /** How long runs are kept after their end; undefined: `RUN_DAYS_DEFAULT`. */
+  runDays: v.optional(countSchema),
   createdAtMs: momentSchema,
 });
 export type Environment = v.InferOutput<typeof environmentSchema>;

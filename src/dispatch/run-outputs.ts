@@ -55,6 +55,13 @@ export async function removeOutput(
   }
 }
 
+/** Parts of a result that no run knows of, as many as there are. */
+export async function removeStrayOutput(repository: Repository, key: string): Promise<void> {
+  let parts = 0;
+  while ((await repository.get(OUTPUT_PART, `${key}.${parts}`)) !== undefined) parts += 1;
+  if (parts > 0) await removeOutput(repository, { key, parts, bytes: 0 });
+}
+
 function partsOf(text: string): readonly string[] {
   const count = Math.ceil(text.length / PART_CHARS);
   return Array.from({ length: count }, (_part, number) =>

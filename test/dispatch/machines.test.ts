@@ -189,6 +189,22 @@ describe('tokens of machines', () => {
     });
   });
 
+  test('are given once for each assertion, whatever is done to its signature', async () => {
+    const id = await register();
+    const now = bench.clock.wallMs();
+    const assertion = keys.assertion(id, now);
+    await tokens.exchange('dev', id, assertion);
+    const again = (text: string) => expect(tokens.exchange('dev', id, text)).rejects;
+    await again(assertion).toMatchObject({ code: 'TokenInvalid' });
+    // The same claims signed anew: ECDSA has many signatures of one text.
+    const bare = { jti: undefined };
+    await tokens.exchange('dev', id, keys.assertion(id, now, bare));
+    await again(keys.assertion(id, now, bare)).toMatchObject({ code: 'TokenInvalid' });
+    bench.clock.advance(300_000 - 1_000);
+    await again(assertion).toMatchObject({ code: 'TokenInvalid' });
+    await tokens.exchange('dev', id, keys.assertion(id, bench.clock.wallMs()));
+  });
+
   test('are good no longer than the machine is registered', async () => {
     const id = await register();
     const { accessToken } = await tokens.exchange(

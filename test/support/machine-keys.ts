@@ -1,4 +1,4 @@
-import { generateKeyPairSync, type KeyObject } from 'node:crypto';
+import { generateKeyPairSync, randomUUID, type KeyObject } from 'node:crypto';
 import { pointOf, signBytes, signCompact } from '../../src/crypto/es256.ts';
 import { proofText } from '../../src/dispatch/machine-requests.ts';
 import { assertionAudience } from '../../src/dispatch/machine-tokens.ts';
@@ -25,7 +25,15 @@ export class MachineKeys {
   assertion(machineId: string, nowMs: number, change: object = {}): string {
     const iat = Math.floor(nowMs / 1_000);
     const aud = assertionAudience('dev');
-    const claims = { iss: machineId, sub: machineId, aud, iat, exp: iat + 300, ...change };
+    const claims = {
+      iss: machineId,
+      sub: machineId,
+      aud,
+      iat,
+      exp: iat + 300,
+      jti: randomUUID(),
+      ...change,
+    };
     return signCompact({ kid: 'identity', privateKey: this.identity }, claims);
   }
 }
