@@ -4,6 +4,7 @@ import { parseArgs } from 'node:util';
 import { atRest } from './scenarios/at-rest.ts';
 import { churn } from './scenarios/churn.ts';
 import { crossNode } from './scenarios/cross-node.ts';
+import { dispatch } from './scenarios/dispatch.ts';
 import { flood } from './scenarios/flood.ts';
 import { forward } from './scenarios/forward.ts';
 import { http } from './scenarios/http.ts';
@@ -35,6 +36,7 @@ const SCENARIOS: readonly Scenario[] = [
   pollEndpoints,
   pollIdle,
   pollStalled,
+  dispatch,
 ];
 const SUBJECTS: readonly ParticipantName[] = [
   'halfway',
