@@ -13,6 +13,7 @@ import { operation, type ApiContext, type Call, type Operation } from './operati
 import { numberParameter } from './request-fields.ts';
 import { machineIn, param, type MachineScope } from './scope.ts';
 import { momentText, momentTextSchema } from './shown.ts';
+import { jwkShownSchema } from './shown-records.ts';
 
 // What machines say, each of itself: its token tells which one it is.
 
@@ -68,6 +69,8 @@ export const AGENT_OPERATIONS: readonly Operation[] = [
             }),
           ),
           helloEverySeconds: count,
+          /** Successors of keys that the machine has pinned are to be pinned, too. */
+          dispatchKeys: v.array(jwkShownSchema),
         }),
       },
     ],
@@ -81,9 +84,17 @@ export const AGENT_OPERATIONS: readonly Operation[] = [
         call.request.remoteAddress,
       );
       const standings = await services.reports.standings(machineId, call.body.journal);
-      const serverTime = momentText(api.wallMs());
-      const helloEverySeconds = HELLO_EVERY_SECONDS;
-      return { status: 200, body: { v: 1, serverTime, clockSkewMs, standings, helloEverySeconds } };
+      return {
+        status: 200,
+        body: {
+          v: 1,
+          serverTime: momentText(api.wallMs()),
+          clockSkewMs,
+          standings,
+          helloEverySeconds: HELLO_EVERY_SECONDS,
+          dispatchKeys: await api.plane.keys.published(),
+        },
+      };
     },
   }),
   operation({

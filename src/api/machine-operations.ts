@@ -24,6 +24,7 @@ import {
 } from './shared-specs.ts';
 import { momentText, momentTextSchema } from './shown.ts';
 import {
+  jwkShownSchema,
   keyShownSchema,
   machineShownSchema,
   pageSchema,
@@ -34,17 +35,6 @@ import {
 
 const MACHINES = '/environments/{env}/machines';
 const MACHINE = `${MACHINES}/{id}`;
-/** RFC 7517, with the word of the key before it (src/crypto/key-chain.ts). */
-const JWK_SCHEMA = v.looseObject({
-  kty: v.literal('EC'),
-  crv: v.literal('P-256'),
-  alg: v.literal('ES256'),
-  use: v.literal('sig'),
-  kid: v.string(),
-  x: v.string(),
-  y: v.string(),
-  signedBy: v.optional(v.strictObject({ kid: v.string(), signature: v.string() })),
-});
 const GONE = ['MachineNotFound'] as const;
 /** Why a machine that is there cannot be asked. */
 const UNREACHABLE = [
@@ -82,7 +72,7 @@ const ENTRANCE: readonly Operation[] = [
           tenant: v.string(),
           environment: v.string(),
           relayPath: v.string(),
-          dispatchKeys: v.array(JWK_SCHEMA),
+          dispatchKeys: v.array(jwkShownSchema),
           groupId: v.optional(idSchema),
           replaced: v.optional(idSchema),
           machine: machineShownSchema,

@@ -37,6 +37,8 @@ export const environmentBodySchema = v.strictObject({
 export const environmentPatchSchema = v.strictObject({
   displayName: v.optional(nameSchema),
   minAgentVersion: v.optional(v.nullable(version)),
+  /** For how long runs are kept after their end. */
+  runDays: v.optional(seconds(1, 365)),
 });
 export const roleBodySchema = v.strictObject({ role: roleSchema });
 
@@ -70,7 +72,11 @@ export const keyPackageBodySchema = v.strictObject({
   point: base64url(87),
   package: groupPackageSchema,
 });
-export const memberBodySchema = v.strictObject({ machineId: idSchema });
+export const memberBodySchema = v.strictObject({
+  machineId: idSchema,
+  /** `secondary`: the next key, of a machine that is in the group. */
+  key: v.optional(v.picklist(['primary', 'secondary']), 'primary'),
+});
 export const proofBodySchema = v.strictObject({
   challengeId: idSchema,
   answer: base64url(43),

@@ -96,6 +96,18 @@ export const keyShownSchema = v.strictObject({
   generation: v.optional(countSchema),
 });
 
+/** What offers are signed with (RFC 7517), with the word of the key before it (src/crypto/key-chain.ts). */
+export const jwkShownSchema = v.strictObject({
+  kty: v.literal('EC'),
+  crv: v.literal('P-256'),
+  alg: v.literal('ES256'),
+  use: v.literal('sig'),
+  kid: v.string(),
+  x: v.string(),
+  y: v.string(),
+  signedBy: v.optional(v.strictObject({ kid: v.string(), signature: v.string() })),
+});
+
 const GROUP_SHOWN = shownRecord(groupSchema, {
   key: v.optional(
     v.strictObject({

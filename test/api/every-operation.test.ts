@@ -75,7 +75,7 @@ test('service, environments, users, tokens and codes', async () => {
   const lab = await good('GET', `${V1}/environments/lab`);
   await good('PATCH', `${V1}/environments/lab`, {
     headers: ifMatch(lab),
-    body: { displayName: 'Lab', minAgentVersion: '1.0.0' },
+    body: { displayName: 'Lab', minAgentVersion: '1.0.0', runDays: 3 },
   });
   await good('POST', `${V1}/users`, { body: { id: 'ann' } });
   await good('PUT', `${V1}/environments/lab/roles/user%3Aann`, { body: { role: 'maker' } });
