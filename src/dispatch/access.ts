@@ -65,6 +65,11 @@ export function requireIn(caller: Caller, action: EnvironmentAction): void {
   }
 }
 
+/** Throws `AccessDenied`. */
+export function requireAdmin({ isAdmin }: Principal): void {
+  if (!isAdmin) throw new Problem('AccessDenied', 'this takes an administrator');
+}
+
 /** Whoever has no role in the environment may nothing, whatever was shared with it before. */
 export function may(caller: Caller, action: Action, record: Owned): boolean {
   if (caller.role === undefined) return false;

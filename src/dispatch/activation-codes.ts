@@ -19,7 +19,7 @@ const SECONDS_DEFAULT = 24 * HOUR_SECONDS;
 const SECONDS_MAX = 30 * 24 * HOUR_SECONDS;
 const USES_MAX = 10_000;
 
-const newCodeSchema = v.strictObject({
+export const newCodeSchema = v.strictObject({
   name: v.optional(nameSchema, 'activation code'),
   expiresInSeconds: v.optional(
     v.pipe(v.number(), v.safeInteger(), v.minValue(60), v.maxValue(SECONDS_MAX)),

@@ -11,7 +11,7 @@ import { MACHINES_PER_GROUP_MAX } from '../jobs/limits.ts';
 const TEST_RUN_SECONDS = 300;
 const TEST_QUEUE_SECONDS = 900;
 
-const testSchema = v.pipe(
+export const connectionTestSchema = v.pipe(
   v.strictObject({
     /** The member of the connection's group that is to try it. */
     machineId: v.optional(idSchema),
@@ -46,7 +46,7 @@ export class ConnectionTests {
     request: { readonly body: unknown; readonly key?: string | undefined },
   ): Promise<readonly Submitted[]> {
     requireIn(caller, 'run');
-    const { machineId, everyMember } = parseBody(testSchema, request.body ?? {});
+    const { machineId, everyMember } = parseBody(connectionTestSchema, request.body ?? {});
     const connection = await this.#repository.get(CONNECTION, connectionId);
     if (connection === undefined) throw new Problem('ConnectionNotFound');
     const { target, kind } = connection.value;

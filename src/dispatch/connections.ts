@@ -35,7 +35,7 @@ const CONNECTIONS_INDEX = 'connections';
 const accountNameSchema = v.pipe(v.string(), v.minLength(1), v.maxLength(256));
 const vaultRefSchema = v.pipe(v.string(), v.minLength(1), v.maxLength(1_024));
 
-const newConnectionSchema = v.strictObject({
+export const newConnectionSchema = v.strictObject({
   /** Made by the client: the credentials are bound to it when they are sealed. */
   id: idSchema,
   name: nameSchema,
@@ -47,7 +47,7 @@ const newConnectionSchema = v.strictObject({
   mayReseal: v.optional(v.boolean(), false),
 });
 
-const connectionPatchSchema = v.strictObject({
+export const connectionPatchSchema = v.strictObject({
   name: v.optional(nameSchema),
   accountName: v.optional(accountNameSchema),
   mayReseal: v.optional(v.boolean()),

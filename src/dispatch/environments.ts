@@ -1,7 +1,7 @@
 import * as v from 'valibot';
 import type { Clock } from '../base/clock.ts';
 import type { DispatchStore } from '../store/dispatch-store.ts';
-import { callerIn, requireIn, type Caller, type Principal } from './access.ts';
+import { callerIn, requireAdmin, requireIn, type Caller, type Principal } from './access.ts';
 import { audit } from './audit.ts';
 import { parseBody, requireVersion } from './checks.ts';
 import { pageOf, type Page, type PageQuery } from './paging.ts';
@@ -26,18 +26,18 @@ import { Draft, Repository, type Versioned } from './repository.ts';
 const INDEX = 'environments';
 const USERS_INDEX = 'users';
 
-const newEnvironmentSchema = v.strictObject({
+export const newEnvironmentSchema = v.strictObject({
   id: environmentIdSchema,
   displayName: v.optional(nameSchema),
 });
-const environmentPatchSchema = v.strictObject({
+export const environmentPatchSchema = v.strictObject({
   displayName: v.optional(nameSchema),
   minAgentVersion: v.optional(v.nullable(v.pipe(v.string(), v.regex(/^\d+\.\d+\.\d+$/)))),
   runDays: v.optional(
     v.pipe(v.number(), v.safeInteger(), v.minValue(RUN_DAYS_MIN), v.maxValue(RUN_DAYS_MAX)),
   ),
 });
-const newUserSchema = v.strictObject({
+export const newUserSchema = v.strictObject({
   id: idSchema,
   displayName: v.optional(nameSchema),
   isAdmin: v.optional(v.boolean(), false),
@@ -191,8 +191,4 @@ export class Environments {
     if (environment === undefined) throw new Problem('NotFound', 'there is no such environment');
     return environment;
   }
-}
-
-function requireAdmin(principal: Principal): void {
-  if (!principal.isAdmin) throw new Problem('AccessDenied', 'this takes an administrator');
 }

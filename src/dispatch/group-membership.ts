@@ -39,7 +39,7 @@ export const keyPackageSchema = v.strictObject({
   point: v.pipe(v.string(), v.regex(/^[A-Za-z0-9_-]{87}$/, 'must be a point of 65 bytes')),
   package: groupPackageSchema,
 });
-const proofSchema = v.strictObject({
+export const proofSchema = v.strictObject({
   challengeId: v.string(),
   /** What was sealed, base64url. */
   answer: v.pipe(v.string(), v.regex(/^[A-Za-z0-9_-]{43}$/)),

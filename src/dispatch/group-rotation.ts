@@ -36,7 +36,7 @@ import { MACHINES_PER_GROUP_MAX } from '../jobs/limits.ts';
 
 const SHOWN_CONNECTIONS_MAX = 100;
 
-const promoteSchema = v.strictObject({
+export const groupPromotionSchema = v.strictObject({
   /** Connections that are still sealed to the old key are suspended instead of being in the way. */
   suspendRest: v.optional(v.boolean(), false),
   graceDays: v.optional(
@@ -225,7 +225,7 @@ export class GroupRotation {
    * these are to be suspended. Members without the new key are offered nothing until they have proved it.
    */
   async promote(caller: Caller, groupId: string, body: unknown): Promise<Versioned<Group>> {
-    const { suspendRest, graceDays } = parseBody(promoteSchema, body ?? {});
+    const { suspendRest, graceDays } = parseBody(groupPromotionSchema, body ?? {});
     const before = await this.#get(caller, 'share', groupId);
     const kid = before.value.key?.publicKey.kid ?? '';
     await this.#requireHolder(before.value);

@@ -26,12 +26,12 @@ import { failWaiting } from './waiting-runs.ts';
 const GROUPS_INDEX = 'groups';
 const MEMBERS_AT_A_TIME = 50;
 
-const newGroupSchema = v.strictObject({
+export const newGroupSchema = v.strictObject({
   name: nameSchema,
   description: v.optional(descriptionSchema, ''),
   lookAhead: v.optional(v.pipe(v.number(), v.safeInteger(), v.minValue(0), v.maxValue(50)), 0),
 });
-const groupPatchSchema = v.strictObject({
+export const groupPatchSchema = v.strictObject({
   name: v.optional(nameSchema),
   description: v.optional(descriptionSchema),
   lookAhead: v.optional(v.pipe(v.number(), v.safeInteger(), v.minValue(0), v.maxValue(50))),

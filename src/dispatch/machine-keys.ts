@@ -23,19 +23,21 @@ const SIGNATURE = v.pipe(
   v.string(),
   v.regex(/^[A-Za-z0-9_-]{86}$/, 'must be a signature of 64 bytes'),
 );
-const encryptionKeySchema = v.strictObject({
+export const encryptionKeySchema = v.strictObject({
   point: POINT,
   /** Of the identity key, over `keyChangeText`. */
   signature: SIGNATURE,
 });
-const identityKeySchema = v.strictObject({
+export const identityKeySchema = v.strictObject({
   point: POINT,
   /** Of the present identity key, over `keyChangeText`. */
   signature: SIGNATURE,
   /** Of the new one, over the same. */
   proof: SIGNATURE,
 });
-const promoteSchema = v.strictObject({ suspendRest: v.optional(v.boolean(), false) });
+export const machinePromotionSchema = v.strictObject({
+  suspendRest: v.optional(v.boolean(), false),
+});
 
 /** What a machine signs to change one of its keys. `point`: the new one. */
 export function keyChangeText(
@@ -122,7 +124,7 @@ export class MachineKeys {
 
   /** By whom the machine belongs to: connections that are in the way are suspended if that is wanted. */
   async promote(caller: Caller, machineId: string, body: unknown): Promise<Versioned<Machine>> {
-    const { suspendRest } = parseBody(promoteSchema, body ?? {});
+    const { suspendRest } = parseBody(machinePromotionSchema, body ?? {});
     requireIn(caller, 'view');
     const machine = await this.#repository.get(MACHINE, machineId);
     if (machine === undefined) throw new Problem('MachineNotFound');

@@ -2,7 +2,7 @@ import * as v from 'valibot';
 import type { Draft, Repository } from './repository.ts';
 
 /** What happened to a run, for people: one log a run. Source: job-dispatch.md section 7.3. */
-const runEventSchema = v.object({
+export const runEventSchema = v.object({
   atMs: v.number(),
   type: v.picklist([
     'queued',

@@ -17,7 +17,7 @@ const QUEUE_SECONDS_MAX = 7 * 24 * 3_600;
 const ATTEMPTS_MAX = 10;
 const OF_ONE_RUN = 'must not have id, parentRunId or sealedInputs: they belong to one run';
 
-const runRequestSchema = v.strictObject({
+export const runRequestSchema = v.strictObject({
   /** Made by the caller when it seals inputs, which are bound to it. */
   id: v.optional(idSchema),
   connectionId: idSchema,

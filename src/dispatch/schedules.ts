@@ -39,7 +39,7 @@ const timing = {
     ),
   ),
 };
-const newScheduleSchema = v.pipe(
+export const newScheduleSchema = v.pipe(
   v.strictObject({
     name: nameSchema,
     ...timing,
@@ -52,7 +52,7 @@ const newScheduleSchema = v.pipe(
     'must have either cron or everySeconds',
   ),
 );
-const schedulePatchSchema = v.pipe(
+export const schedulePatchSchema = v.pipe(
   v.strictObject({
     name: v.optional(nameSchema),
     ...timing,

@@ -27,13 +27,13 @@ const rateSchema = v.pipe(
   v.minValue(1),
   v.maxValue(RUNS_PER_MINUTE_MAX),
 );
-const newTriggerSchema = v.strictObject({
+export const newTriggerSchema = v.strictObject({
   name: nameSchema,
   isEnabled: v.optional(v.boolean(), true),
   runsPerMinuteMax: v.optional(rateSchema, RUNS_PER_MINUTE_DEFAULT),
   run: runTemplateSchema,
 });
-const triggerPatchSchema = v.strictObject({
+export const triggerPatchSchema = v.strictObject({
   name: v.optional(nameSchema),
   isEnabled: v.optional(v.boolean()),
   runsPerMinuteMax: v.optional(rateSchema),
