@@ -89,11 +89,14 @@ export class WatchedExecutor {
       this.#link.end('kill', 0);
       await this.#untilGone();
     }
-    await killTree({ pids: this.#pids(), variable: this.#mark }, this.#clock);
+    // What signed in may end an executor of another account, and does so before it ends itself.
     if (isAlive(this.#identity) && this.#launcher !== undefined && isAlive(this.#launcher)) {
       signalProcess(this.#launcher.pid, 'SIGTERM');
+      // `su` stops itself together with what it has started.
+      signalProcess(this.#launcher.pid, 'SIGCONT');
       await this.#untilGone();
     }
+    await killTree({ pids: this.#pids(), variable: this.#mark }, this.#clock);
   }
 
   /** Watches no longer; nothing is ended. */

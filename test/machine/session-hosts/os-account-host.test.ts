@@ -1,9 +1,13 @@
+import { chmodSync, chownSync, mkdirSync, readdirSync, statSync } from 'node:fs';
+import { join } from 'node:path';
 import { expect, test } from 'vitest';
 import type { Offer } from '../../../src/jobs/messages.ts';
 import type { CredentialOpener } from '../../../src/machine/ports.ts';
 import { faultOf, OsAccountHost } from '../../../src/machine/session-hosts/os-account-host.ts';
 import { makeAccount, requireRoot, type TestAccount } from '../../support/accounts.ts';
+import { startMachineProcess } from '../../support/machine-process.ts';
 import { controlBench, noOpener, startMachine } from '../../support/machine-runs.ts';
+import { someFolder } from '../../support/some-folder.ts';
 
 const SEALED: Partial<Offer> = {
   connection: { id: 'c1', version: 1, targetKind: 'machine', targetId: 'm1' },
@@ -99,6 +103,47 @@ test('a job of another account is ended with all of its processes', async () => 
   await machine.door.offer({ ...offer, limits: { ...offer.limits, runSeconds: 1 } });
   await expect(control.ended(offer.runId, 30_000)).resolves.toMatchObject({ state: 'TimedOut' });
 });
+
+test('a service that is not root signs in as well, and ends what it may not end itself', async () => {
+  using account = makeAccount();
+  using service = makeAccount();
+  using home = someFolder();
+  chmodSync(home.path, 0o711);
+  const folder = join(home.path, 'of-service');
+  mkdirSync(folder, { mode: 0o711 });
+  chownSync(folder, service.uid, service.uid);
+  const control = await controlBench();
+  const machine = await startMachineProcess(
+    {
+      folder: join(folder, 'jobs'),
+      socketFolder: join(folder, 's'),
+      instance: 'i1',
+      host: 'os-account',
+      credential: { user: account.name, password: account.password },
+    },
+    control.reporter,
+    { uid: service.uid, gid: service.uid },
+  );
+  const done = await control.submitted({ command: ['id', '-u'] }, SEALED);
+  await machine.offer(done);
+  await expect(control.ended(done.runId, 30_000)).resolves.toMatchObject({ state: 'Succeeded' });
+  await expect(control.logOf(done.runId)).resolves.toBe(`${account.uid}\n`);
+  // An executor that does not answer any more: only what signed in for it may end it.
+  const hung = await control.submitted(
+    { command: ['/bin/sh', '-c', 'kill -STOP $PPID; exec sleep 300'] },
+    SEALED,
+  );
+  await machine.offer({ ...hung, limits: { ...hung.limits, runSeconds: 1 } });
+  await expect(control.ended(hung.runId, 60_000)).resolves.toMatchObject({ state: 'TimedOut' });
+  expect(processesOfAccount(account.uid)).toEqual([]);
+  await machine.kill();
+}, 120_000);
+
+function processesOfAccount(uid: number): readonly string[] {
+  return readdirSync('/proc').filter(
+    name => /^\d+$/.test(name) && statSync(`/proc/${name}`, { throwIfNoEntry: false })?.uid === uid,
+  );
+}
 
 test('a door whose sockets other accounts cannot reach does not open', async () => {
   const control = await controlBench();
