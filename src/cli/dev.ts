@@ -143,15 +143,17 @@ ${config.dispatch ? dispatchWelcome(what) : ''}  Status page
 `;
 }
 
-/** Job dispatch in four commands, for programs that this computer runs itself. */
+/** Job dispatch from nothing to a log: this computer is the machine, and nobody's password is needed. */
 function dispatchWelcome({ config, port, invocation, bold }: Started): string {
   const url = `${config.tlsCert === undefined ? 'http' : 'https'}://localhost:${port}`;
   return `  Job dispatch: programs run on other computers, which take them from here
     export HALFWAY_ENDPOINT='${url}'
     export HALFWAY_API_TOKEN='${config.apiToken ?? ''}'
-    ${bold(`${invocation} machine register`)}
+    ${bold(`${invocation} machine register --name desk`)}
     ${bold(`${invocation} machine run`)}
-    ${bold(`${invocation} run list`)}
+  and in another terminal, with the same two lines
+    ${bold(`${invocation} connection create here --machine desk --signed-in`)}
+    ${bold(`${invocation} run start --connection here --mode attended --follow -- echo hello`)}
   In a browser, with the same token
     ${url}/$portal/
 
