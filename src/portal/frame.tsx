@@ -13,6 +13,8 @@ import { NewConnectionPage } from './pages/new-connection.tsx';
 import { NewRunPage } from './pages/new-run.tsx';
 import { RunPage } from './pages/run.tsx';
 import { RunsPage } from './pages/runs.tsx';
+import { SchedulesPage } from './pages/schedules.tsx';
+import { TriggersPage } from './pages/triggers.tsx';
 import { PlaceProvider, useDirectory } from './place.ts';
 import { go, href, route, type PageName, type Route } from './route.ts';
 import { signOut, type Session } from './session.ts';
@@ -27,6 +29,8 @@ const TITLES: Readonly<Record<PageName, string>> = {
   groups: 'Groups',
   connections: 'Connections',
   runs: 'Runs',
+  schedules: 'Schedules',
+  triggers: 'Webhooks',
   codes: 'Activation codes',
   audit: 'Audit',
 };
@@ -169,6 +173,10 @@ function Page({ page, id }: Route) {
     case 'runs':
       if (id === undefined) return <RunsPage />;
       return id === 'new' ? <NewRunPage /> : <RunPage id={id} />;
+    case 'schedules':
+      return <SchedulesPage />;
+    case 'triggers':
+      return <TriggersPage />;
     case 'codes':
       return <CodesPage />;
     default:

@@ -3,7 +3,16 @@ import { signal } from '@preact/signals';
 // Where in the page one is, kept behind `#`, so that every place has an address and the server needs none.
 // `#/<environment>/<page>/<id>?<query>`
 
-export const PAGES = ['machines', 'groups', 'connections', 'runs', 'codes', 'audit'] as const;
+export const PAGES = [
+  'machines',
+  'groups',
+  'connections',
+  'runs',
+  'schedules',
+  'triggers',
+  'codes',
+  'audit',
+] as const;
 export type PageName = (typeof PAGES)[number];
 
 export interface Route {

@@ -1,3 +1,4 @@
+import { createHmac } from 'node:crypto';
 import type { Browser, Page } from 'playwright-core';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { decodeBase64Url } from '../../src/crypto/base64url.ts';
@@ -427,5 +428,75 @@ describe('machines and groups', () => {
     expect(await page.content()).not.toContain(code);
     await page.getByRole('link', { name: 'Audit' }).click();
     await page.getByText('code.create').first().waitFor();
+  });
+});
+
+describe('what starts runs by itself', () => {
+  test('a schedule starts runs with a connection until it is switched off', async () => {
+    await using machine = await connectedMachine('desk-by-the-clock');
+    const connection = await connectionTo(portal.admin, machine.id);
+    await using visited = await signedIn(browser, portal, '#/dev/schedules');
+    const { page, complaints } = visited;
+    await page.getByRole('button', { name: 'Create a schedule' }).click();
+    const dialog = page.getByRole('dialog');
+    await dialog.getByLabel('Name', { exact: true }).fill('Every morning');
+    await dialog.getByLabel('Times', { exact: true }).fill('61 6 * * *');
+    await dialog.getByLabel('Connection').selectOption(connection);
+    await dialog.getByLabel('Name of the job').fill('morning');
+    await dialog.getByLabel('Script').fill('true');
+    await dialog.getByRole('button', { name: 'Create schedule' }).click();
+    const times = dialog.getByLabel('Times', { exact: true });
+    await dialog.getByRole('alert').waitFor();
+    expect(await times.getAttribute('aria-invalid')).toBe('true');
+    await times.fill('0 6 * * *');
+    await dialog.getByRole('button', { name: 'Create schedule' }).click();
+    const row = page.getByRole('row', { name: /Every morning/ });
+    await row.getByText('0 6 * * *').waitFor();
+    await row.getByText(/^in /).waitFor();
+    await row.getByRole('switch').click();
+    await row.getByText('off', { exact: true }).waitFor();
+    await row.getByRole('button', { name: 'Delete…' }).click();
+    await page.getByRole('dialog').getByRole('button', { name: 'Delete', exact: true }).click();
+    await row.waitFor({ state: 'detached' });
+    // What the browser itself says of the 400.
+    expect(complaints.filter(text => !text.includes('status of 400'))).toEqual([]);
+  });
+
+  test('a webhook shows its address and its secret once, and a request signed with that starts a run', async () => {
+    await using machine = await connectedMachine('desk-by-request');
+    const connection = await connectionTo(portal.admin, machine.id);
+    const atMachine = JobAtMachine.next(machine, portal.relay.httpUrl);
+    await using visited = await signedIn(browser, portal, '#/dev/triggers');
+    const { page, complaints } = visited;
+    await page.getByRole('button', { name: 'Create a webhook' }).click();
+    const dialog = page.getByRole('dialog');
+    await dialog.getByLabel('Name', { exact: true }).fill('On order');
+    await dialog.getByLabel('Connection').selectOption(connection);
+    await dialog.getByLabel('Name of the job').fill('order');
+    await dialog.getByLabel('Script').fill('true');
+    await dialog.getByText('Time, priority').click();
+    await dialog.getByLabel('Session').selectOption('attended');
+    await dialog.getByRole('button', { name: 'Create webhook' }).click();
+    const secret = await page.getByLabel('secret of the webhook').first().textContent();
+    const address = await page.getByLabel('address of the webhook').first().textContent();
+    await page.getByRole('button', { name: 'Done' }).click();
+    expect(await page.content()).not.toContain(secret);
+
+    const [id, timestamp, body] = ['msg-1', String(Math.floor(Date.now() / 1_000)), '{}'];
+    const key = Buffer.from((secret ?? '').replace('whsec_', ''), 'base64');
+    const mac = createHmac('sha256', key).update(`${id}.${timestamp}.${body}`).digest('base64');
+    const { status } = await fetch(address ?? '', {
+      method: 'POST',
+      headers: {
+        'content-type': 'application/json',
+        'webhook-id': id,
+        'webhook-timestamp': timestamp,
+        'webhook-signature': `v1,${mac}`,
+      },
+      body,
+    });
+    expect(status).toBe(202);
+    expect((await atMachine).offer.job.ref).toBe('order');
+    expect(complaints).toEqual([]);
   });
 });

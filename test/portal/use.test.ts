@@ -181,6 +181,8 @@ test('nothing is wider than a narrow screen', async () => {
     `connections/new?target=machine:${machine.id}`,
     'runs',
     'runs/new',
+    'schedules',
+    'triggers',
     'codes',
     'audit',
   ];

@@ -13,3 +13,8 @@ export function registerCommand(environment: string): string {
 export function joinGroupCommand(groupId: string): string {
   return `halfway machine join-group ${groupId}`;
 }
+
+/** Where other programs post to start a run. */
+export function hookUrl(environment: string, triggerId: string): string {
+  return `${serverUrl()}/$api/v1/hooks/${environment}/${triggerId}`;
+}

@@ -11,14 +11,22 @@ export function Dialog(props: {
   readonly children: ComponentChildren;
 }) {
   const element = useRef<HTMLDialogElement>(null);
+  const isGone = useRef(false);
   const titleId = useId();
   useLayoutEffect(() => {
     const dialog = element.current;
     dialog?.showModal();
-    return () => dialog?.close();
+    return () => {
+      // Its event comes later, when another dialog may stand in its place.
+      isGone.current = true;
+      dialog?.close();
+    };
   }, []);
+  const close = (): void => {
+    if (!isGone.current) props.onClose();
+  };
   return (
-    <dialog ref={element} aria-labelledby={titleId} onClose={props.onClose}>
+    <dialog ref={element} aria-labelledby={titleId} onClose={close}>
       <header class="dialog-head">
         <h2 id={titleId}>{props.title}</h2>
         <button type="button" class="plain" aria-label="Close" onClick={props.onClose}>

@@ -32,6 +32,8 @@ export function Form(props: {
   useEffect(() => {
     if (problem === undefined) return;
     const first = form.current?.querySelector<HTMLElement>('[aria-invalid=true], [role=alert]');
+    const folded = first?.closest('details');
+    if (folded !== undefined && folded !== null) folded.open = true;
     first?.focus();
   }, [problem]);
 
