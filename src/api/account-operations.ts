@@ -1,12 +1,13 @@
 import * as v from 'valibot';
+import { newCodeSchema } from '../dispatch/activation-codes.ts';
 import { newTokenSchema } from '../dispatch/api-tokens.ts';
 import { requireVersion } from '../dispatch/checks.ts';
+import { newUserSchema } from '../dispatch/environments.ts';
 import { Problem } from '../dispatch/problem.ts';
 import { USER } from '../dispatch/records.ts';
 import type { Versioned } from '../dispatch/repository.ts';
 import { BODY_BYTES_MAX } from './bodies.ts';
 import { operation, type Operation } from './operation.ts';
-import { codeBodySchema, userBodySchema, userPatchSchema } from './record-bodies.ts';
 import { param, personIn, principalOf } from './scope.ts';
 import { NO_CONTENT, pageQuery } from './shared-specs.ts';
 import { CODE_SHOWN, pageSchema, TOKEN_SHOWN, USER_SHOWN } from './shown-records.ts';
@@ -35,7 +36,7 @@ const USERS: readonly Operation[] = [
     who: 'person',
     tag: 'Users',
     summary: 'Makes a user; for administrators',
-    body: { kind: 'json', schema: userBodySchema, bytesMax: BODY_BYTES_MAX },
+    body: { kind: 'json', schema: newUserSchema, bytesMax: BODY_BYTES_MAX },
     answers: [{ status: 201, text: 'The new user', schema: USER_SHOWN.schema, hasEtag: true }],
     problems: ['VersionConflict'],
     async answer({ plane }, call) {
@@ -51,7 +52,11 @@ const USERS: readonly Operation[] = [
     tag: 'Users',
     summary: 'Locks a user out, or lets it in again; for administrators',
     ifMatch: 'optional',
-    body: { kind: 'json', schema: userPatchSchema, bytesMax: BODY_BYTES_MAX },
+    body: {
+      kind: 'json',
+      schema: v.strictObject({ isDisabled: v.boolean() }),
+      bytesMax: BODY_BYTES_MAX,
+    },
     answers: [{ status: 200, text: 'The user', schema: USER_SHOWN.schema, hasEtag: true }],
     problems: ['VersionConflict'],
     async answer({ plane, common }, call) {
@@ -140,7 +145,7 @@ const ACTIVATION: readonly Operation[] = [
     who: 'person',
     tag: 'Activation codes',
     summary: 'Makes a code by which machines register, whose text is told this once',
-    body: { kind: 'json', schema: codeBodySchema, bytesMax: BODY_BYTES_MAX },
+    body: { kind: 'json', schema: newCodeSchema, bytesMax: BODY_BYTES_MAX },
     answers: [
       {
         status: 201,

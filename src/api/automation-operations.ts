@@ -18,9 +18,9 @@ import { operation, type Answer, type AnswerSpec, type Operation } from './opera
 import {
   RUN_BODY_BYTES_MAX,
   scheduleBodySchema,
-  schedulePatchSchema,
+  schedulePatchBodySchema,
   triggerBodySchema,
-  triggerPatchSchema,
+  triggerPatchBodySchema,
 } from './record-bodies.ts';
 import { numberParameter } from './request-fields.ts';
 import { runAnswer, SUBMIT_PROBLEMS } from './run-operations.ts';
@@ -156,7 +156,7 @@ const SCHEDULE_OPERATIONS: readonly Operation[] = [
     path: SCHEDULES,
     tag: 'Schedules',
     shown: SCHEDULE_SHOWN,
-    patch: schedulePatchSchema,
+    patch: schedulePatchBodySchema,
     records: ({ schedules }) => schedules,
   }),
   operation({
@@ -212,7 +212,7 @@ const TRIGGER_OPERATIONS: readonly Operation[] = [
     path: TRIGGERS,
     tag: 'Triggers',
     shown: TRIGGER_SHOWN,
-    patch: triggerPatchSchema,
+    patch: triggerPatchBodySchema,
     records: ({ triggers }) => triggers,
   }),
   operation({

@@ -1,15 +1,12 @@
 import * as v from 'valibot';
+import { connectionTestSchema } from '../dispatch/connection-tests.ts';
+import { connectionPatchSchema, newConnectionSchema } from '../dispatch/connections.ts';
 import { refusePlaintext } from '../dispatch/plaintext.ts';
 import { Problem } from '../dispatch/problem.ts';
 import { idSchema, type Connection } from '../dispatch/records.ts';
 import type { Versioned } from '../dispatch/repository.ts';
 import { BODY_BYTES_MAX } from './bodies.ts';
 import { operation, type Answer, type AnswerSpec, type Operation } from './operation.ts';
-import {
-  connectionBodySchema,
-  connectionPatchSchema,
-  connectionTestSchema,
-} from './record-bodies.ts';
 import { SUBMIT_PROBLEMS } from './run-operations.ts';
 import { param, personIn } from './scope.ts';
 import { accessOperations, CHANGE_PROBLEMS, NO_CONTENT, pageEntries } from './shared-specs.ts';
@@ -69,7 +66,7 @@ export const CONNECTION_OPERATIONS: readonly Operation[] = [
     isRepeatable: true,
     body: {
       kind: 'json',
-      schema: connectionBodySchema,
+      schema: newConnectionSchema,
       bytesMax: BODY_BYTES_MAX,
       refuse: refusePlaintext,
     },

@@ -1,8 +1,9 @@
+import * as v from 'valibot';
+import { environmentPatchSchema, newEnvironmentSchema } from '../dispatch/environments.ts';
+import { roleSchema, type Environment } from '../dispatch/records.ts';
+import type { Versioned } from '../dispatch/repository.ts';
 import { BODY_BYTES_MAX } from './bodies.ts';
 import { operation, type Answer, type AnswerSpec, type Operation } from './operation.ts';
-import { environmentBodySchema, environmentPatchSchema, roleBodySchema } from './record-bodies.ts';
-import type { Environment } from '../dispatch/records.ts';
-import type { Versioned } from '../dispatch/repository.ts';
 import { param, principalOf } from './scope.ts';
 import { CHANGE_PROBLEMS, NO_CONTENT, pageQuery } from './shared-specs.ts';
 import { ENVIRONMENT_SHOWN, pageSchema } from './shown-records.ts';
@@ -42,7 +43,7 @@ export const ENVIRONMENT_OPERATIONS: readonly Operation[] = [
     who: 'person',
     tag: TAG,
     summary: 'Makes an environment; for administrators',
-    body: { kind: 'json', schema: environmentBodySchema, bytesMax: BODY_BYTES_MAX },
+    body: { kind: 'json', schema: newEnvironmentSchema, bytesMax: BODY_BYTES_MAX },
     answers: [
       { ...environmentAnswer, status: 201, text: 'The new environment', hasLocation: true },
     ],
@@ -86,7 +87,7 @@ export const ENVIRONMENT_OPERATIONS: readonly Operation[] = [
     who: 'person',
     tag: TAG,
     summary: 'Gives a principal a role',
-    body: { kind: 'json', schema: roleBodySchema, bytesMax: BODY_BYTES_MAX },
+    body: { kind: 'json', schema: v.strictObject({ role: roleSchema }), bytesMax: BODY_BYTES_MAX },
     answers: [environmentAnswer],
     problems: ['VersionConflict'],
     async answer({ plane }, call) {

@@ -1,15 +1,19 @@
 import * as v from 'valibot';
 import type { EnvironmentServices } from '../dispatch/control-plane.ts';
-import { eventsLog, readEvents } from '../dispatch/run-events.ts';
+import {
+  eventsLog,
+  readEvents,
+  runEventSchema,
+  type RunEventEntry,
+} from '../dispatch/run-events.ts';
 import { runLogName } from '../dispatch/run-logs.ts';
 import { progressLog } from '../dispatch/run-reports.ts';
 import { RUN } from '../dispatch/run-record.ts';
 import { FINAL_STATES } from '../dispatch/run-state.ts';
-import { ERROR_CODES } from './api-error.ts';
 import { operation, type ApiContext, type Call, type Operation } from './operation.ts';
 import { numberParameter } from './request-fields.ts';
 import { param, personIn } from './scope.ts';
-import { momentText, momentTextSchema, showValue } from './shown.ts';
+import { shownEntries, showValue } from './shown.ts';
 
 // What goes on in a run, as three feeds that are read alike: entries behind a number, and a request that is
 // held until there is one. Whoever reads on from `next` until `isOver` has seen all.
@@ -49,30 +53,18 @@ interface FeedQuery {
 const count = v.pipe(v.number(), v.safeInteger(), v.minValue(0));
 const number = v.pipe(v.number(), v.safeInteger(), v.minValue(1));
 
-const EVENTS: Feed<{ readonly number: number; readonly entry: EventEntry }> = {
+const EVENTS: Feed<{ readonly number: number; readonly entry: RunEventEntry }> = {
   name: 'events',
   summary: 'What happened to a run',
-  item: v.strictObject({
-    number,
-    at: momentTextSchema,
-    type: v.string(),
-    machineId: v.optional(v.string()),
-    attempt: v.optional(count),
-    code: v.optional(v.picklist(ERROR_CODES)),
-    message: v.optional(v.string()),
-    by: v.optional(v.string()),
-  }),
+  item: v.strictObject({ number, ...shownEntries(runEventSchema) }),
   limitMax: EVENTS_AT_A_TIME,
   log: eventsLog,
   read: (services, runId, query) => readEvents(services.repository, runId, query),
-  show: ({ number: at, entry: { atMs, ...entry } }) => ({
+  show: ({ number: at, entry }) => ({
     number: at,
-    at: momentText(atMs),
-    ...entry,
+    ...members(showValue(runEventSchema, entry)),
   }),
 };
-type EventEntry = Awaited<ReturnType<typeof readEvents>>[number]['entry'];
-
 /** As run-reports.ts writes it. */
 const progressEntrySchema = v.object({
   atMs: count,
@@ -85,14 +77,7 @@ const progressEntrySchema = v.object({
 const PROGRESS: Feed<{ readonly number: number; readonly text: string }> = {
   name: 'progress',
   summary: 'How far a run says that it is',
-  item: v.strictObject({
-    number,
-    at: momentTextSchema,
-    step: v.string(),
-    done: v.optional(count),
-    total: v.optional(count),
-    text: v.optional(v.string()),
-  }),
+  item: v.strictObject({ number, ...shownEntries(progressEntrySchema) }),
   limitMax: EVENTS_AT_A_TIME,
   log: progressLog,
   read: async ({ repository }, runId, query) =>
