@@ -101,6 +101,12 @@ export async function dispatchProcess(options: DispatchProcessOptions): Promise<
       child = started;
       running.add(started);
       started.once('exit', () => running.delete(started));
+      // Ends it when this process is killed and can do nothing any more: the watcher's pipe closes.
+      const watch = spawn('sh', ['-c', 'cat > /dev/null; kill -9 "$0"', String(started.pid)], {
+        stdio: ['pipe', 'ignore', 'ignore'],
+      });
+      watch.unref();
+      started.once('exit', () => watch.kill('SIGKILL'));
       for (const stream of [started.stdout, started.stderr]) {
         stream.on('data', (chunk: Buffer) => chunks.push(chunk.toString()));
       }
