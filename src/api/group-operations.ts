@@ -215,7 +215,7 @@ const MEMBERS: readonly Operation[] = [
     path: `${GROUP}/members`,
     who: 'either',
     tag: TAG,
-    summary: 'Begins to join: gives what only who has the key of the group can open',
+    summary: 'Begins to join, or to prove the next key: gives what only who has that key can open',
     body: { kind: 'json', schema: memberBodySchema, bytesMax: BODY_BYTES_MAX },
     answers: [
       {
@@ -227,8 +227,8 @@ const MEMBERS: readonly Operation[] = [
     problems: [...GONE, 'MachineNotFound', 'NotFound', 'VersionConflict'],
     async answer(api, call) {
       const { actor, services } = await groupActorIn(api, call);
-      const { machineId } = call.body;
-      const body = await services.membership.challenge(actor, param(call, 'id'), machineId);
+      const { machineId, key } = call.body;
+      const body = await services.membership.challenge(actor, param(call, 'id'), machineId, key);
       return { status: 201, body };
     },
   }),

@@ -4,6 +4,7 @@ import { AUTOMATION_OPERATIONS } from './automation-operations.ts';
 import { CONNECTION_OPERATIONS } from './connection-operations.ts';
 import { ENVIRONMENT_OPERATIONS } from './environment-operations.ts';
 import { GROUP_OPERATIONS } from './group-operations.ts';
+import { KEY_OPERATIONS } from './key-operations.ts';
 import { MACHINE_OPERATIONS } from './machine-operations.ts';
 import type { Operation } from './operation.ts';
 import { FEED_OPERATIONS } from './run-feeds.ts';
@@ -17,6 +18,7 @@ export const OPERATIONS: readonly Operation[] = [
   ...ACCOUNT_OPERATIONS,
   ...MACHINE_OPERATIONS,
   ...GROUP_OPERATIONS,
+  ...KEY_OPERATIONS,
   ...CONNECTION_OPERATIONS,
   ...RUN_OPERATIONS,
   ...FEED_OPERATIONS,

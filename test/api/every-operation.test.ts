@@ -2,12 +2,14 @@ import { createHash, createHmac, randomBytes } from 'node:crypto';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { OPERATIONS } from '../../src/api/operations.ts';
 import { RouteTable } from '../../src/api/route-table.ts';
-import { signBytes } from '../../src/crypto/es256.ts';
+import { pointOf, signBytes } from '../../src/crypto/es256.ts';
 import { bindingOf, sealedOf } from '../../src/crypto/envelope.ts';
 import { open } from '../../src/crypto/hpke.ts';
-import { newScalar, openingKeyOf } from '../../src/crypto/key-pair.ts';
+import { newScalar, openingKeyOf, type OpeningKey } from '../../src/crypto/key-pair.ts';
 import { joinProofText } from '../../src/dispatch/group-membership.ts';
+import { keyChangeText } from '../../src/dispatch/machine-keys.ts';
 import { settled } from '../support/fake-machines.ts';
+import { MachineKeys } from '../support/machine-keys.ts';
 import {
   addMachine,
   apiBench,
@@ -16,6 +18,7 @@ import {
   textField,
   type ApiBench,
   type Got,
+  type RegisteredMachine,
   type Sent,
 } from './api-bench.ts';
 
@@ -157,30 +160,112 @@ test('groups', async () => {
   await good('DELETE', `${path}/access/user:bob`);
   expect((await call('GET', `${path}/public-key`)).status).toBe(404);
   const key = await openingKeyOf(await newScalar());
-  const body = {
-    point: Buffer.from(key.point).toString('base64url'),
-    package: {
-      v: 1,
-      groupId: id,
-      kid: key.kid,
-      generation: 1,
-      suite: 'p256',
-      kdf: { name: 'scrypt', N: 2 ** 17, r: 8, p: 1, salt: random(16) },
-      nonce: random(12),
-      wrapped: random(48),
-    },
-  };
+  const body = keyPackage(id, key, 1);
   const put = await good('PUT', `${path}/key-package`, { headers: { 'if-match': '"0"' }, body });
   expect(put.headers['ETag']).toBe('"1"');
   const fetched = await good('GET', `${path}/key-package`);
   expect(fetched.json).toEqual(body.package);
   expect((await good('GET', path)).text).not.toContain(body.package.wrapped);
   expect((await good('GET', `${path}/public-key`)).json).toMatchObject({ kid: key.kid });
-  const asked = await good('POST', `${path}/members`, { body: { machineId: machine.id } });
+  await prove(id, machine, key);
+  const joined = await good('GET', path, { token: machine.token });
+  expect(joined.json).toMatchObject({ state: 'Active', members: [machine.id] });
+  await addConnection('g1', { kind: 'group', id }, key.kid);
+  await good('POST', `${E}/connections/g1:test`, { body: { everyMember: true } });
+  await good('GET', `${path}/queue`);
+  await good('DELETE', `${path}/members/${machine.id}`, { token: machine.token });
+  const last = await good('GET', path);
+  await good('DELETE', path, { headers: ifMatch(last) });
+});
+
+test('keys', async () => {
+  const machine = await addMachine(bench);
+  await machine.hello();
+  const [first, second] = [
+    await openingKeyOf(await newScalar()),
+    await openingKeyOf(await newScalar()),
+  ];
+  const made = await good('POST', `${E}/groups`, { body: { name: 'desks' } });
+  const id = textField(made.json, 'id');
+  const path = `${E}/groups/${id}`;
+  const headers = { 'if-match': '"0"' };
+  await good('PUT', `${path}/key-package`, { headers, body: keyPackage(id, first, 1) });
+  await prove(id, machine, first);
+  expect((await call('GET', `${path}/key-rotation`)).status).toBe(404);
+  await good('POST', `${path}:rotate-key`);
+  await good('POST', `${path}:cancel-rotation`);
+  await good('POST', `${path}:rotate-key`);
+  const body = keyPackage(id, second, 2);
+  const secondary = `${path}/key-package/secondary`;
+  await good('PUT', secondary, { token: machine.token, headers: { 'if-match': '"1"' }, body });
+  expect((await good('GET', secondary)).json).toEqual(body.package);
+  expect((await good('GET', path)).text).not.toContain(body.package.wrapped);
+  expect((await call('POST', `${path}:promote-secondary`)).status).toBe(409);
+  await prove(id, machine, second, 'secondary');
+  expect((await good('GET', `${path}/key-rotation`)).json).toMatchObject({
+    secondary: { kid: second.kid, generation: 2 },
+    members: [{ machineId: machine.id, hasSecondary: true }],
+    connections: { left: 0, ofOwners: [] },
+  });
+  expect((await good('POST', `${path}:reseal`)).json).toEqual({ resealed: 0, refused: [] });
+  const promoted = await good('POST', `${path}:promote-secondary`, { body: { graceDays: 1 } });
+  expect(promoted.json).toMatchObject({ key: { publicKey: { kid: second.kid } } });
+  const point = Buffer.from(first.point).toString('base64url');
+  const about = { environment: 'dev', machineId: machine.id, point };
+  await good('PUT', `${E}/agent/encryption-key`, {
+    token: machine.token,
+    body: { point, signature: signed(machine.keys, keyChangeText('encryption-key', about)) },
+  });
+  const promotion = { body: { suspendRest: true } };
+  const changed = await good('POST', `${E}/machines/${machine.id}:promote-key`, promotion);
+  expect(changed.json).toMatchObject({ encryptionKey: { kid: first.kid } });
+  const next = new MachineKeys();
+  const identity = pointOf(next.identity);
+  const text = keyChangeText('identity-key', { ...about, point: identity });
+  const [signature, proof] = [signed(machine.keys, text), signed(next, text)];
+  await good('PUT', `${E}/agent/identity-key`, {
+    token: machine.token,
+    body: { point: identity, signature, proof },
+  });
+  const before = await good('GET', `${V1}/dispatch-keys`, { token: undefined });
+  expect(fields(before.json)['items']).toHaveLength(1);
+  const after = await good('POST', `${V1}/dispatch-keys:rotate`);
+  expect(fields(after.json)['items']).toHaveLength(2);
+});
+
+function signed(by: MachineKeys, text: string): string {
+  return signBytes(by.identity, Buffer.from(text));
+}
+
+function keyPackage(groupId: string, key: OpeningKey, generation: number) {
+  return {
+    point: Buffer.from(key.point).toString('base64url'),
+    package: {
+      v: 1,
+      groupId,
+      kid: key.kid,
+      generation,
+      suite: 'p256',
+      kdf: { name: 'scrypt', N: 2 ** 17, r: 8, p: 1, salt: random(16) },
+      nonce: random(12),
+      wrapped: random(48),
+    },
+  };
+}
+
+/** Joins a group, or proves its next key: opens what is sealed to the key, and signs it. */
+async function prove(
+  groupId: string,
+  machine: RegisteredMachine,
+  opening: OpeningKey,
+  key: 'primary' | 'secondary' = 'primary',
+): Promise<void> {
+  const path = `${E}/groups/${groupId}/members`;
+  const asked = await good('POST', path, { body: { machineId: machine.id, key } });
   const challengeId = textField(asked.json, 'challengeId');
   const { enc, ct } = fields(fields(asked.json)['sealed']);
   const sealed = sealedOf({
-    ...envelopeFor(key.kid),
+    ...envelopeFor(opening.kid),
     v: 1,
     suite: 'p256',
     enc: String(enc),
@@ -191,26 +276,16 @@ test('groups', async () => {
     tenant: 'default',
     environment: 'dev',
     kind: 'group',
-    id,
-    kid: key.kid,
+    id: groupId,
+    kid: opening.kid,
   } as const;
   const purpose = { type: 'challenge', machineId: machine.id, challengeId } as const;
-  const secret = await open(key, bindingOf(holder, purpose), sealed);
+  const secret = await open(opening, bindingOf(holder, purpose), sealed);
   const answer = Buffer.from(secret ?? []).toString('base64url');
-  const text = Buffer.from(joinProofText(id, challengeId, answer));
+  const text = Buffer.from(joinProofText(groupId, challengeId, answer));
   const signature = signBytes(machine.keys.identity, text);
-  await good('PUT', `${path}/members/${machine.id}/proof`, {
-    body: { challengeId, answer, signature },
-  });
-  const joined = await good('GET', path, { token: machine.token });
-  expect(joined.json).toMatchObject({ state: 'Active', members: [machine.id] });
-  await addConnection('g1', { kind: 'group', id }, key.kid);
-  await good('POST', `${E}/connections/g1:test`, { body: { everyMember: true } });
-  await good('GET', `${path}/queue`);
-  await good('DELETE', `${path}/members/${machine.id}`, { token: machine.token });
-  const last = await good('GET', path);
-  await good('DELETE', path, { headers: ifMatch(last) });
-});
+  await good('PUT', `${path}/${machine.id}/proof`, { body: { challengeId, answer, signature } });
+}
 
 test('connections', async () => {
   const machine = await addMachine(bench);

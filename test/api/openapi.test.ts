@@ -42,6 +42,7 @@ test('no answer has a place for a secret but where it is told', () => {
     'PUT /environments/{env}/groups/{id}/key-package',
     'POST /environments/{env}/groups/{id}/members',
     // The digest of an asset, and outputs that are sealed to whoever asked.
+    'GET /environments/{env}/groups/{id}/key-package/secondary',
     'GET /environments/{env}/runs/{id}/input',
     'GET /environments/{env}/runs/{id}/outputs',
     'POST /environments/{env}/triggers',
