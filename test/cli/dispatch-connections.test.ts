@@ -274,7 +274,7 @@ describe('halfway connection', () => {
   test('test says whether the account signs in', async () => {
     await json([...CREATE, 'tried'], PASSWORD);
     const good = await run(['connection', 'test', 'tried']);
-    expect(good).toMatchObject({ exitCode: 0, out: '"tried" signs in\n' });
+    expect(good).toMatchObject({ exitCode: 0, out: '"tried" signs in at desk\n' });
     job = () =>
       Promise.resolve({
         status: 'Failed',
@@ -282,7 +282,7 @@ describe('halfway connection', () => {
       });
     const { exitCode, err, out } = await run(['connection', 'test', 'tried']);
     expect({ exitCode, out }).toEqual({ exitCode: 1, out: '' });
-    expect(err).toContain('ended as Failed: WindowsIdentityIncorrect: no');
+    expect(err).toContain('was tried at desk and ended as Failed: WindowsIdentityIncorrect: no');
   });
 });
 

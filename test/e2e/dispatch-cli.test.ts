@@ -4,6 +4,7 @@ import { tmpdir, userInfo } from 'node:os';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
 import { commandResult, runCommand } from '../cli/run-command.ts';
+import { makeCertificate } from '../support/certificate.ts';
 import { startRelay } from '../support/relay.ts';
 
 /** A dozen processes are started one after the other, each from its sources. */
@@ -61,7 +62,7 @@ test(
     const failed = await commandResult(failing, { env });
     expect(failed).toMatchObject({ exitCode: 1, out: '' });
     expect(failed.err).toContain('exit code 7');
-    expect(await ok(['connection', 'test', 'me'])).toBe('"me" signs in\n');
+    expect(await ok(['connection', 'test', 'me'])).toBe('"me" signs in at desk\n');
     expect(await ok(['machine', 'echo', 'desk'])).toMatch(/^status +200$/m);
 
     await using sleeper = runCommand(
@@ -77,3 +78,17 @@ test(
   },
   TEST_TIMEOUT_MS,
 );
+
+test('over TLS the authority of the server is named with --ca', async () => {
+  using certificate = makeCertificate();
+  const { certFile, keyFile } = certificate;
+  const tls = { tlsCert: certFile, tlsKey: keyFile };
+  await using relay = await startRelay({ dispatch: true, apiToken: TOKEN, ...tls });
+  const env = { HALFWAY_ENDPOINT: relay.httpUrl, HALFWAY_API_TOKEN: TOKEN };
+  const list = ['env', 'list', '--json'];
+  const trusted = await commandResult([...list, '--ca', certFile], { env });
+  expect(trusted).toMatchObject({ exitCode: 0, out: expect.stringContaining('"default"') });
+  const { exitCode, err } = await commandResult(list, { env });
+  expect(exitCode).toBe(1);
+  expect(err).toContain('give its certificate with --ca FILE');
+});

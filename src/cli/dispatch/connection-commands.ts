@@ -2,7 +2,11 @@ import type { Command } from 'commander';
 import type { CommandContext } from '../context.ts';
 import type { ApiOptions } from './api-options.ts';
 import { addSharedVerbs, addTrustOptions, nounCommand, TRUST_HELP, verb } from './command-parts.ts';
-import type { ConnectionCreateOptions, ConnectionUpdateOptions } from './connections.ts';
+import type {
+  ConnectionCreateOptions,
+  ConnectionTestOptions,
+  ConnectionUpdateOptions,
+} from './connections.ts';
 import type { TargetOptions } from './find-record.ts';
 
 /** `halfway connection …`. */
@@ -42,7 +46,9 @@ export function addConnectionCommands(
     });
   verb(connection, 'test', 'sign in with it and do nothing else; exit code 0 when it works')
     .argument('<NAME>', 'its name or id')
-    .action(async (text: string, values: ApiOptions) => {
+    .option('--machine <NAME>', 'at this machine of the group')
+    .option('--every-member', 'at each machine of the group, one after the other')
+    .action(async (text: string, values: ConnectionTestOptions) => {
       done(await (await import('./connections.ts')).runConnectionTest(text, values, context));
     });
   const deleting = 'delete one, with what is sealed in it; runs that wait for it fail';

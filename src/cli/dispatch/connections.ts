@@ -1,7 +1,13 @@
 import { randomUUID } from 'node:crypto';
 import type { Envelope } from '../../crypto/envelope.ts';
 import type { DispatchClient } from '../../dispatch-client/dispatch-client.ts';
-import type { ConnectionView } from '../../dispatch-client/representations.ts';
+import { readAnswer } from '../../dispatch-client/record-collection.ts';
+import {
+  runPageSchema,
+  runSchema,
+  type ConnectionView,
+  type RunView,
+} from '../../dispatch-client/representations.ts';
 import { accountOf, sealCredentials, type TargetKey } from '../../dispatch-client/sealing.ts';
 import { EXIT, usageError, type ExitCode } from '../command-error.ts';
 import { writeLine, type CommandContext } from '../context.ts';
@@ -19,8 +25,6 @@ import { followRun, faultText } from './run-follow.ts';
 import { defined } from './run-start.ts';
 import { plain, printJson, printRecord, printTable } from './show.ts';
 import { trustedKey, type TrustOptions } from './trusted-key.ts';
-import { readAnswer } from '../../dispatch-client/record-collection.ts';
-import { runSchema } from '../../dispatch-client/representations.ts';
 
 /** What a connection signs in with. */
 interface AccountOptions extends TrustOptions, TargetOptions {
@@ -183,25 +187,61 @@ export async function runConnectionList(
   });
 }
 
-/** `halfway connection test`: a run that signs in and does nothing else. */
+export interface ConnectionTestOptions extends ApiOptions {
+  readonly machine?: string;
+  readonly everyMember?: boolean;
+}
+
+/** `halfway connection test`: a run that signs in and does nothing else; of a group one machine's, or each one's. */
 export async function runConnectionTest(
   text: string,
-  options: ApiOptions,
+  options: ConnectionTestOptions,
   context: CommandContext,
 ): Promise<ExitCode> {
+  const { machine, everyMember } = options;
+  if (machine !== undefined && everyMember === true) {
+    throw usageError('Give --machine or --every-member, not both');
+  }
   return withDispatch(options, context, async client => {
     const { id, name } = await findRecord(client.connections, text, 'connection');
-    const run = readAnswer(runSchema, await client.connections.act(id, 'test'));
-    const ended = await followRun(client, run.id, options, context);
-    if (ended === undefined) return EXIT.failed;
-    const isGood = ended.state === 'Succeeded';
-    if (options.json === true) await printJson(ended, context);
-    else if (isGood) await writeLine(context.stdout, `"${plain(name)}" signs in`);
-    if (!isGood) {
-      context.stderr.write(
-        `halfway: "${plain(name)}" was tried and ended as ${ended.state}${faultText(ended)}\n`,
-      );
+    const machineId =
+      machine === undefined
+        ? undefined
+        : (await findRecord(client.machines, machine, 'machine')).id;
+    const body = defined({ machineId, everyMember });
+    const answer = await client.connections.act(id, 'test', body);
+    const runs =
+      everyMember === true
+        ? readAnswer(runPageSchema, answer).items
+        : [readAnswer(runSchema, answer)];
+    const ended: RunView[] = [];
+    for (const run of runs) {
+      const end = await followRun(client, run.id, options, context);
+      if (end === undefined) return EXIT.failed;
+      ended.push(end);
     }
-    return isGood ? EXIT.ok : EXIT.failed;
+    if (options.json === true) await printJson(everyMember === true ? ended : ended[0], context);
+    const machineName = await namesOf(client.machines);
+    for (const end of ended) await tellTest(plain(name), end, { machineName, options, context });
+    return ended.every(({ state }) => state === 'Succeeded') ? EXIT.ok : EXIT.failed;
   });
+}
+
+async function tellTest(
+  name: string,
+  run: RunView,
+  by: {
+    readonly machineName: (id: string) => string;
+    readonly options: ApiOptions;
+    readonly context: CommandContext;
+  },
+): Promise<void> {
+  const { stdout, stderr } = by.context;
+  const where = run.machineId === undefined ? '' : ` at ${plain(by.machineName(run.machineId))}`;
+  if (run.state !== 'Succeeded') {
+    const end = `ended as ${run.state}${faultText(run)}`;
+    stderr.write(`halfway: "${name}" was tried${where} and ${end}\n`);
+  } else if (by.options.json !== true) {
+    await writeLine(stdout, `"${name}" signs in${where}`);
+  }
 }

@@ -81,6 +81,18 @@ export async function runMachineDrain(
   });
 }
 
+/** `halfway machine diagnostics`: what the machine service says of itself, as JSON. */
+export async function runMachineDiagnostics(
+  text: string,
+  options: ApiOptions,
+  context: CommandContext,
+): Promise<void> {
+  await withDispatch(options, context, async client => {
+    const { id } = await findRecord(client.machines, text, 'machine');
+    await printJson(await client.machines.act(id, 'diagnostics'), context);
+  });
+}
+
 /** `halfway machine echo`: there and back through the relay. */
 export async function runMachineEcho(
   text: string,

@@ -32,6 +32,11 @@ export function addTargetCommands(program: Command, context: CommandContext): vo
       await (await import('./machines.ts')).runMachineEcho(text, values, context);
     },
   );
+  named(machine, 'diagnostics', 'what the machine service says of itself, as JSON').action(
+    async (text: string, values: ApiOptions) => {
+      await (await import('./machines.ts')).runMachineDiagnostics(text, values, context);
+    },
+  );
   addQueue(machine, 'machine', context);
   const deleting = 'delete one: its listener is closed, runs that wait for it fail';
   addSharedVerbs(machine, 'machine', { deleting, grants: 'use, edit or co-owner' }, context);
