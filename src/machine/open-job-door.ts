@@ -3,6 +3,7 @@ import { tmpdir } from 'node:os';
 import { dirname, join, resolve } from 'node:path';
 import type { Clock } from '../base/clock.ts';
 import type { Logger } from '../base/logger.ts';
+import type { openDurableFile } from './durable-file.ts';
 import { lockFolder } from './folder-lock.ts';
 import { Journal } from './journal.ts';
 import type { CredentialOpener, JobDoor, RunReporter } from './ports.ts';
@@ -35,6 +36,8 @@ export interface JobDoorOptions {
   readonly askStandings: () => void;
   /** Between two tries of a report, by how many failed in a row; another than the usual for tests. */
   readonly retryDelayMs?: (failures: number) => number;
+  /** For tests of full disks. */
+  readonly openFile?: typeof openDurableFile;
 }
 
 /**
@@ -51,7 +54,11 @@ export async function openJobDoor(options: JobDoorOptions): Promise<JobDoor> {
   if (options.host.kind === 'os-account') await checkReachable(socketFolder);
   const lock = lockFolder(folder);
   try {
-    const journal = await Journal.open(join(folder, 'journal.jsonl'), { clock, log });
+    const journal = await Journal.open(join(folder, 'journal.jsonl'), {
+      clock,
+      log,
+      ...(options.openFile === undefined ? {} : { openFile: options.openFile }),
+    });
     const { reporter, opener, host, instance, agentVersion, askStandings } = options;
     const tools = {
       journal,
