@@ -79,6 +79,19 @@ export function addMachineCommands(
     await (await import('./machine/group.ts')).runChangeGroupPassword(values, context);
   });
 
+  grouped(
+    own(machine, 'rotate-group-key', 'on a machine of the group: make its next key, or take it'),
+  )
+    .addHelpText('after', ROTATE_HELP)
+    .action(async (values: GroupOptions) => {
+      await (await import('./machine/group.ts')).runRotateGroupKey(values, context);
+    });
+  own(machine, 'rotate-key', 'on the machine: make its next encryption key')
+    .option('--json', 'print JSON')
+    .action(async (values: MachineOptions) => {
+      await (await import('./machine/group.ts')).runRotateKey(values, context);
+    });
+
   own(machine, 'unregister', 'on the machine: delete it and its keys')
     .option('--local-only', 'delete only what is on this computer, without asking the server')
     .option('--json', 'print JSON')
@@ -149,6 +162,11 @@ const JOIN_HELP = `
 The first machine of a group makes the group's key, and a password for it, which is printed once (--password-file or
 --password: one of your own). Later ones need that password, from --password-file, HALFWAY_GROUP_PASSWORD[_FILE],
 or asked for. The password does not leave this computer.`;
+
+const ROTATE_HELP = `
+First somebody asks the server for a new key of the group. Then this, on each machine of the group: the first one makes
+the key and its password, the others take it with that password. The server has credentials sealed anew by a machine that
+has both keys, where their owners allow it, and promotes the key when somebody says so.`;
 
 const DIAGNOSE_HELP = `
 Run it as the account of the service, whose proxy and trust may differ from yours. It looks at name, TCP, proxy, TLS,

@@ -57,7 +57,7 @@ const packageSchema = v.object({
 const publicKeySchema = v.object({ kid: v.string(), suite: v.literal('p256') });
 const challengeSchema = v.object({ challengeId: v.string(), sealed: envelopeSchema });
 
-const UNWRAP_FAULTS: Readonly<Record<UnwrapFault, string>> = {
+export const UNWRAP_FAULTS: Readonly<Record<UnwrapFault, string>> = {
   'kdf-too-weak':
     'The control plane asks for less work per password than this program accepts: somebody may want to guess it. ' +
     'The password was not used; tell whoever runs the control plane',
@@ -113,7 +113,8 @@ async function joinFirst(
       },
       parts,
     );
-    await prove(groupId, key, scalar, parts);
+    await proveGroupKey(groupId, key, scalar, parts);
+    member(groupId, key.kid, parts);
     const generatedPassword = given === undefined ? password : undefined;
     return { groupId, fingerprint: fingerprintOf(key.kid), isFirst: true, generatedPassword };
   } finally {
@@ -140,7 +141,8 @@ async function joinLater(
   if (typeof unwrapped === 'string') throw new MachineError('Refused', UNWRAP_FAULTS[unwrapped]);
   const { key, scalar } = unwrapped;
   try {
-    await prove(groupId, key, scalar, parts);
+    await proveGroupKey(groupId, key, scalar, parts);
+    member(groupId, key.kid, parts);
     const fingerprint = fingerprintOf(key.kid);
     return { groupId, fingerprint, isFirst: false, generatedPassword: undefined };
   } finally {
@@ -148,16 +150,25 @@ async function joinLater(
   }
 }
 
+function member(groupId: string, kid: string, { folder, record }: GroupParts): void {
+  writeRegistration(folder, { ...record, group: { id: groupId, kid } });
+}
+
 /** Answers the control plane's challenge. The key is on disk before the machine counts as a member. */
-async function prove(
+export async function proveGroupKey(
   groupId: string,
   key: OpeningKey,
   scalar: Uint8Array,
-  { folder, keys, identity, record, call }: GroupParts,
+  { keys, identity, record, call }: GroupParts,
+  which: 'primary' | 'secondary' = 'primary',
 ): Promise<void> {
   const { machineId, tenant, environment } = record;
   const members = `${pathOf(groupId)}/members`;
-  const asked = await call({ method: 'POST', path: members, body: { machineId } });
+  const asked = await call({
+    method: 'POST',
+    path: members,
+    body: which === 'primary' ? { machineId } : { machineId, key: which },
+  });
   const { challengeId, sealed } = read(challengeSchema, asked.body);
   const holder = { tenant, environment, kind: 'group', id: groupId } as const;
   const purpose = { type: 'challenge', machineId, challengeId } as const;
@@ -175,7 +186,7 @@ async function prove(
   opened.fill(0);
   const text = Buffer.from(joinProofText(groupId, challengeId, answer));
   const signature = signBytes(identity.privateKey, text);
-  const wasThere = record.group?.id === groupId && record.group.kid === key.kid;
+  const wasThere = (await keys.groupKeys(groupId)).some(({ kid }) => kid === key.kid);
   keys.keepGroupKey(groupId, key.kid, scalar);
   try {
     const path = `${members}/${machineId}/proof`;
@@ -183,10 +194,9 @@ async function prove(
   } catch (error) {
     // Where there was no answer it may be a member; then the key is of use when it joins again.
     const isRefused = error instanceof ControlError && error.code !== 'Unreachable';
-    if (isRefused && !wasThere) keys.removeGroupKeys(groupId);
+    if (isRefused && !wasThere) keys.removeGroupKey(groupId, key.kid);
     throw error;
   }
-  writeRegistration(folder, { ...record, group: { id: groupId, kid: key.kid } });
 }
 
 /** Lets the machine out, and deletes its copy of the key, which is done whatever the control plane knows. */
@@ -236,14 +246,15 @@ export async function changeGroupPassword(
   return { groupId, generatedPassword: given === undefined ? password : undefined };
 }
 
-async function putPackage(
+export async function putPackage(
   groupId: string,
   generation: number,
   body: { readonly point: string; readonly package: GroupPackage },
   { call }: Pick<GroupParts, 'call'>,
+  which: '' | '/secondary' = '',
 ): Promise<void> {
   try {
-    const path = `${pathOf(groupId)}/key-package`;
+    const path = `${pathOf(groupId)}/key-package${which}`;
     await call({ method: 'PUT', path, ifMatch: `"${generation}"`, body });
   } catch (error) {
     if (!(error instanceof ControlError) || error.code !== 'PreconditionFailed') throw error;
@@ -256,12 +267,14 @@ async function putPackage(
 }
 
 /** Undefined while the group has no key. */
-async function keyPackageOf(
+export async function keyPackageOf(
   groupId: string,
   { call }: Pick<GroupParts, 'call'>,
+  which: '' | '/secondary' = '',
 ): Promise<GroupPackage | undefined> {
   try {
-    const { body } = await call({ method: 'GET', path: `${pathOf(groupId)}/key-package` });
+    const path = `${pathOf(groupId)}/key-package${which}`;
+    const { body } = await call({ method: 'GET', path });
     return read(packageSchema, body);
   } catch (error) {
     if (error instanceof ControlError && error.code === 'NotFound') return undefined;
@@ -269,7 +282,10 @@ async function keyPackageOf(
   }
 }
 
-function groupOf({ group }: RegistrationRecord): { readonly id: string; readonly kid: string } {
+export function groupOf({ group }: RegistrationRecord): {
+  readonly id: string;
+  readonly kid: string;
+} {
   if (group !== undefined) return group;
   throw new MachineError('Refused', 'This machine is in no group');
 }

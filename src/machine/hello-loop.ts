@@ -84,7 +84,7 @@ export class HelloLoop {
     const { clockSkewMs, standings, helloEverySeconds, dispatchKeys } = parsed.output;
     status.helloTaken(clockSkewMs);
     door.standings(standings);
-    if (dispatchKeys !== undefined) await this.#of.onDispatchKeys(dispatchKeys);
+    await this.#of.onTaken(dispatchKeys);
     if (Math.abs(clockSkewMs) > SKEW_WARNING_MS) {
       const off = `${skewText(clockSkewMs)} the control plane's`;
       this.#log.warn(
@@ -131,6 +131,7 @@ export interface HelloParts {
   readonly log: Logger;
   /** What there is to say now. */
   readonly hello: () => Hello;
-  readonly onDispatchKeys: (published: readonly DispatchKey[]) => Promise<void>;
+  /** A hello was taken. `published`: all keys that offers may be signed with. */
+  readonly onTaken: (published: readonly DispatchKey[] | undefined) => Promise<void>;
   readonly random?: (() => number) | undefined;
 }

@@ -76,8 +76,29 @@ export class KeyStore {
   }): Promise<MachineKeys> {
     return {
       identity: await this.#with(identityFile(kids.identity), identityOf),
-      encryption: await this.#with(encryptionFile(kids.encryption), openingKeyOf),
+      encryption: await this.encryptionKey(kids.encryption),
     };
+  }
+
+  /** One of the machine's encryption keys. */
+  async encryptionKey(kid: string): Promise<OpeningKey> {
+    return this.#with(encryptionFile(kid), openingKeyOf);
+  }
+
+  /** Makes and keeps another encryption key. */
+  async addEncryptionKey(): Promise<OpeningKey> {
+    const scalar = await newScalar();
+    try {
+      const key = await openingKeyOf(scalar);
+      this.#write(encryptionFile(key.kid), scalar);
+      return key;
+    } finally {
+      scalar.fill(0);
+    }
+  }
+
+  removeEncryptionKey(kid: string): void {
+    this.#removeAll(name => name === encryptionFile(kid));
   }
 
   /** Keeps a group's private key. `scalar` stays the caller's to wipe. */
@@ -102,6 +123,10 @@ export class KeyStore {
 
   removeGroupKeys(groupId: string): void {
     this.#removeAll(name => isOfGroup(name, groupId));
+  }
+
+  removeGroupKey(groupId: string, kid: string): void {
+    this.#removeAll(name => name === groupFile(groupId, kid));
   }
 
   /** Removes all but the keys of one registration; without one, all. */

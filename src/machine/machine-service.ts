@@ -1,25 +1,21 @@
 import { release, type as osType } from 'node:os';
+import * as v from 'valibot';
 import type { Clock } from '../base/clock.ts';
 import type { Logger } from '../base/logger.ts';
 import { fingerprintOf } from '../crypto/fingerprint.ts';
-import { trustedKeys } from '../crypto/key-chain.ts';
-import type { OpeningKey } from '../crypto/key-pair.ts';
-import type { Command, Hello } from '../jobs/messages.ts';
+import type { Hello } from '../jobs/messages.ts';
+import { ControlError } from './control-client.ts';
 import type { HeldKeys } from './credential-opener.ts';
+import { Keyring } from './keyring.ts';
 import { HelloLoop } from './hello-loop.ts';
 import type { KeyStore, MachineKeys } from './key-store.ts';
 import type { MachineAccess } from './machine-access.ts';
-import { textOf } from './machine-error.ts';
 import type { JobDoor } from './ports.ts';
 import { momentText } from './register.ts';
-import {
-  readRegistration,
-  writeRegistration,
-  type DispatchKey,
-  type RegistrationRecord,
-} from './registration-record.ts';
+import type { RegistrationRecord } from './registration-record.ts';
 import { listenOnRelay, type RelayWay } from './relay-listener.ts';
 import { RelayRequests } from './relay-requests.ts';
+import { ServiceCommands } from './service-commands.ts';
 import { openServiceSocket, type ServiceSocket } from './service-socket.ts';
 import { ServiceStatus, type ServiceReport } from './service-status.ts';
 import { SignatureCheck } from './signed-message.ts';
@@ -57,27 +53,19 @@ export class MachineService {
   readonly #of: ServiceParts;
   readonly #status: ServiceStatus;
   readonly #ended = new AbortController();
-  #record: RegistrationRecord;
-  #groupKeys: readonly OpeningKey[] = [];
+  readonly #keyring: Keyring;
   #door: JobDoor | undefined;
   #hello: HelloLoop | undefined;
 
   constructor(of: ServiceParts) {
     this.#of = of;
-    this.#record = of.record;
+    this.#keyring = new Keyring(of);
     this.#status = new ServiceStatus(of.clock);
   }
 
   /** For the `CredentialOpener`. */
   held(): HeldKeys {
-    const { tenant, environment, machineId, group } = this.#record;
-    return {
-      tenant,
-      environment,
-      machineId,
-      machineKeys: [this.#of.keys.encryption],
-      group: group === undefined ? undefined : { id: group.id, keys: this.#groupKeys },
-    };
+    return this.#keyring.held();
   }
 
   /**
@@ -136,8 +124,9 @@ export class MachineService {
 
   /** What `halfway machine status` shows. */
   report(): ServiceReport {
-    const { instance, version, keyStore, keys } = this.#of;
-    const { machineId, name, environment, server, group } = this.#record;
+    const { instance, version, keyStore } = this.#of;
+    const { machineId, name, environment, server, encryptionKid } = this.#keyring.record;
+    const { group } = this.held();
     return {
       v: 1,
       pid: process.pid,
@@ -147,9 +136,9 @@ export class MachineService {
       name,
       environment,
       server,
-      fingerprint: fingerprintOf(keys.encryption.kid),
+      fingerprint: fingerprintOf(encryptionKid),
       keyProtection: keyStore.protection,
-      group: group && { id: group.id, hasKey: this.#groupKeys.length > 0 },
+      group: group && { id: group.id, hasKey: group.keys.length > 0 },
       ...this.#status.parts(),
       runs: this.#door?.runs() ?? [],
     };
@@ -157,7 +146,7 @@ export class MachineService {
 
   async #serve(door: JobDoor): Promise<void> {
     const { access, clock, log, way, random } = this.#of;
-    const { server: origin, relayPath } = this.#record;
+    const { server: origin, relayPath } = this.#keyring.record;
     const status = this.#status;
     const hello = new HelloLoop({
       access,
@@ -167,14 +156,25 @@ export class MachineService {
       log,
       random,
       hello: () => this.#helloOf(door),
-      onDispatchKeys: published => this.#pin(published),
+      onTaken: async published => {
+        if (published !== undefined) await this.#keyring.pin(published);
+        await this.#lookAtKey();
+      },
     });
     this.#hello = hello;
+    const commands = new ServiceCommands({
+      keyring: this.#keyring,
+      status,
+      clock,
+      log,
+      report: () => this.report(),
+      onKeys: () => this.askStandings(),
+    });
     const serverNowMs = (): number => access.serverNowMs();
     const requests = new RelayRequests({
       relayPath,
       check: new SignatureCheck({
-        pinned: () => this.#record.dispatchKeys,
+        pinned: () => this.#keyring.record.dispatchKeys,
         audience: relayPath,
         serverNowMs,
       }),
@@ -182,7 +182,7 @@ export class MachineService {
       takers: {
         offer: offer => door.offer(offer),
         cancel: cancel => door.cancel(cancel),
-        command: command => this.#command(command),
+        command: command => commands.carryOut(command),
         // oxlint-disable-next-line no-restricted-globals -- reads a text, asks no clock
         isOver: moment => Date.parse(moment) < serverNowMs(),
       },
@@ -213,8 +213,8 @@ export class MachineService {
   }
 
   #helloOf(door: JobDoor): Hello {
-    const { machineId } = this.#record;
-    const { keys, instance, version, labels, clock, installId } = this.#of;
+    const { machineId } = this.#keyring.record;
+    const { instance, version, labels, clock, installId } = this.#of;
     const { transport } = this.#status;
     return {
       v: 1,
@@ -227,88 +227,35 @@ export class MachineService {
       capacity: door.capacity(),
       sessions: door.sessions(),
       labels,
-      keys: [keys.encryption.kid, ...this.#groupKeys.map(({ kid }) => kid)],
+      keys: [...this.#keyring.kids()],
       clock: momentText(clock.wallMs()),
       ...(transport === undefined ? {} : { transport }),
       journal: door.journal(),
     };
   }
 
-  /** Reads again what a command may have changed: the group and its key. */
+  /** Reads again what a command may have changed: the group and keys. */
   async #reload(): Promise<void> {
-    const { folder, keyStore } = this.#of;
-    const record = readRegistration(folder);
-    if (record?.machineId !== this.#record.machineId) {
-      const what = record === undefined ? 'unregistered' : 'registered anew';
-      this.#of.log.warn({ machineId: record?.machineId }, `${what}: ending`);
-      this.drain(0).catch(() => undefined);
-      return;
-    }
-    this.#record = record;
-    this.#groupKeys = record.group === undefined ? [] : await keyStore.groupKeys(record.group.id);
+    if (await this.#keyring.reload()) return;
+    this.#of.log.warn({}, 'unregistered, or registered anew: ending');
+    this.drain(0).catch(() => undefined);
   }
 
-  /**
-   * Pins the successors of what is pinned, and lets go of what is not published any more. What no pinned key
-   * has signed is nobody's, whoever publishes it.
-   */
-  async #pin(published: readonly DispatchKey[]): Promise<void> {
-    const { folder, log } = this.#of;
-    const trusted = await trustedKeys(this.#record.dispatchKeys, published);
-    const strange = published.filter(key => !trusted.includes(key));
-    if (strange.length > 0) {
-      log.warn({ event: 'security', kids: kids(strange) }, 'keys that no known one has signed');
-    }
-    if (trusted.length === 0 || kids(trusted) === kids(this.#record.dispatchKeys)) return;
-    // Read anew: a command may have changed the record meanwhile.
-    const record = readRegistration(folder);
-    if (record?.machineId !== this.#record.machineId) return;
-    this.#record = { ...record, dispatchKeys: [...trusted] };
-    writeRegistration(folder, this.#record);
-    log.info({ kids: kids(trusted) }, 'keys that sign offers are others from now on');
-  }
-
-  /** Undefined for what this version does not do. */
-  async #command({ id, name }: Command): Promise<object | undefined> {
-    const { log, clock } = this.#of;
-    log.info({ commandId: id, command: name }, 'command of the control plane');
-    switch (name) {
-      case 'drain':
-        // It offers nothing by itself until somebody ends that; who sits here sees it in the status.
-        this.#status.drainAskedAt = momentText(clock.wallMs());
-        return { v: 1, type: 'done', id };
-      case 'collect-diagnostics':
-        return { v: 1, type: 'diagnostics', id, report: this.report() };
-      case 'group-key-changed': {
-        const hasKey = await this.#hasCurrentGroupKey();
-        this.askStandings();
-        return { v: 1, type: 'done', id, hasKey };
-      }
-      default:
-        return undefined;
-    }
-  }
-
-  /** Whether what the group is known by now is among the keys here. */
-  async #hasCurrentGroupKey(): Promise<boolean> {
-    const { access, log } = this.#of;
-    const { group } = this.#record;
-    if (group === undefined) return false;
+  /** Whether the control plane has taken the new encryption key for the present one. */
+  async #lookAtKey(): Promise<void> {
+    const { machineId, nextEncryptionKid } = this.#keyring.record;
+    if (nextEncryptionKid === undefined) return;
     try {
-      const path = `/groups/${group.id}/public-key`;
-      const { body } = await access.call({ method: 'GET', path });
-      const kid = typeof body === 'object' && body !== null && 'kid' in body ? body.kid : undefined;
-      if (this.#groupKeys.some(key => key.kid === kid)) return true;
-      const why = `the group ${group.id} has a new key: "halfway machine join-group ${group.id}" with its password`;
-      this.#status.error('group', why);
-      log.warn({ groupId: group.id }, 'the group has a new key: join it again with its password');
+      const path = `/machines/${machineId}`;
+      const { body } = await this.#of.access.call({ method: 'GET', path });
+      const parsed = v.safeParse(machineSchema, body);
+      if (parsed.success) this.#keyring.promoted(parsed.output.encryptionKey.kid);
     } catch (error) {
-      log.warn({ why: textOf(error) }, 'the key of the group could not be looked at');
+      if (!(error instanceof ControlError)) throw error;
+      // With the next hello again.
+      this.#of.log.debug({ why: error.message }, 'the key that counts could not be looked at');
     }
-    return false;
   }
 }
 
-function kids(keys: readonly DispatchKey[]): string {
-  return keys.map(({ kid }) => kid).join(' ');
-}
+const machineSchema = v.object({ encryptionKey: v.object({ kid: v.string() }) });

@@ -22,6 +22,14 @@ export function joinProofText(groupId: string, challengeId: string, answer: stri
   return `hyco-jobs/1 join ${groupId} ${challengeId} ${answer}`;
 }
 
+/** What vouches for a new key of the machine. `point`: the new one. */
+export function keyChangeText(
+  what: 'encryption-key' | 'identity-key',
+  about: { readonly environment: string; readonly machineId: string; readonly point: string },
+): string {
+  return `hyco-jobs/1 ${what} ${about.environment} ${about.machineId} ${about.point}`;
+}
+
 function canonical(value: unknown): string {
   return JSON.stringify(value, (_name, member: unknown) => {
     if (typeof member !== 'object' || member === null || Array.isArray(member)) return member;

@@ -35,6 +35,10 @@ const registrationSchema = v.object({
   relayPath: v.string(),
   identityKid: kid,
   encryptionKid: kid,
+  /** One that is to take the place of the present one. */
+  nextEncryptionKid: v.optional(kid),
+  /** That something may still be sealed to. */
+  formerEncryptionKids: v.optional(v.array(kid)),
   dispatchKeys: v.pipe(v.array(dispatchKeySchema), v.minLength(1)),
   /** Of the computer it was registered on; a hint only. */
   hardwareDigest: v.optional(v.string()),

@@ -12,14 +12,15 @@ import {
   type Offer,
   type OfferAnswer,
 } from '../jobs/messages.ts';
+import type { CommandAnswer } from './service-commands.ts';
 import type { SignatureCheck } from './signed-message.ts';
 
 /** What is done with what the control plane sends. */
 export interface MessageTakers {
   readonly offer: (offer: Offer) => Promise<OfferAnswer>;
   readonly cancel: (cancel: Cancel) => void;
-  /** The answer's body; undefined for a command that this version does not know. */
-  readonly command: (command: Command) => Promise<object | undefined>;
+  /** Undefined for a command that this version does not know. */
+  readonly command: (command: Command) => Promise<CommandAnswer | undefined>;
   /** Whether the moment has passed, by the control plane's clock. */
   readonly isOver: (moment: string) => boolean;
 }
@@ -101,7 +102,7 @@ export class RelayRequests {
       return json(410, { v: 1, type: 'over', code: 'ConnectionTimeout', message });
     }
     const answer = await this.#takers.command(parsed.message);
-    return answer === undefined ? unsupported(name) : json(200, answer);
+    return answer === undefined ? unsupported(name) : json(answer.status, answer.body);
   }
 
   #unsigned(

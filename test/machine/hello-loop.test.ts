@@ -45,7 +45,7 @@ function bench(answer: () => object) {
     clock,
     log,
     hello: () => HELLO,
-    onDispatchKeys: async published => {
+    onTaken: async published => {
       keys.push(published);
       return Promise.resolve();
     },

@@ -23,7 +23,9 @@ function bench(takers: Partial<MessageTakers> = {}, nowMs = (): number => Date.n
       cancel: ({ runId, mode }) => void seen.push(`cancel ${runId} ${mode}`),
       command: ({ name }) => {
         seen.push(name);
-        return Promise.resolve(name === 'drain' ? { done: true } : undefined);
+        return Promise.resolve(
+          name === 'drain' ? { status: 200, body: { done: true } } : undefined,
+        );
       },
       isOver: moment => Date.parse(moment) < nowMs(),
       ...takers,

@@ -8,6 +8,7 @@ import { importPublicKey } from '../../src/crypto/hpke.ts';
 import { ControlClient, type ControlAnswer } from '../../src/machine/control-client.ts';
 import { credentialOpener } from '../../src/machine/credential-opener.ts';
 import { joinGroup, type JoinedGroup } from '../../src/machine/group-joining.ts';
+import { takeNextGroupKey } from '../../src/machine/key-rotation.ts';
 import { KeyStore } from '../../src/machine/key-store.ts';
 import { MachineAccess } from '../../src/machine/machine-access.ts';
 import { MachineService } from '../../src/machine/machine-service.ts';
@@ -128,6 +129,14 @@ export async function machineBench(options: RelayOptions = {}) {
     });
   };
 
+  const rotateGroupKey = async (name: string, password?: string): Promise<JoinedGroup> => {
+    const { folder, keyStore: keys, keys: own, record, access } = await open(name);
+    const { identity } = own;
+    const call = access.call.bind(access);
+    const parts = { folder, keys, identity, record, call };
+    return takeNextGroupKey(() => Promise.resolve(password), parts);
+  };
+
   const seal = async (
     target: { readonly kind: 'machine' | 'group'; readonly id: string },
     about: { readonly id: string; readonly version?: number; readonly password?: string },
@@ -145,10 +154,18 @@ export async function machineBench(options: RelayOptions = {}) {
   const connectTo = async (
     target: { readonly kind: 'machine' | 'group'; readonly id: string },
     envelope?: (id: string) => Promise<Envelope>,
+    more: object = {},
   ): Promise<string> => {
     const id = randomUUID();
     const sealed = await (envelope?.(id) ?? seal(target, { id }));
-    const body = { id, name: `to ${target.id}`, kind: 'password', target, envelope: sealed };
+    const body = {
+      id,
+      name: `to ${target.id}`,
+      kind: 'password',
+      target,
+      envelope: sealed,
+      ...more,
+    };
     await ask('POST', '/connections', body);
     return id;
   };
@@ -180,6 +197,7 @@ export async function machineBench(options: RelayOptions = {}) {
     open,
     start,
     join: joinAs,
+    rotateGroupKey,
     seal,
     connectTo,
     startRun,

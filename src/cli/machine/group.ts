@@ -1,5 +1,6 @@
 import type { ControlAnswer, ControlCall } from '../../machine/control-client.ts';
 import { changeGroupPassword, joinGroup, leaveGroup } from '../../machine/group-joining.ts';
+import { rotateEncryptionKey, takeNextGroupKey } from '../../machine/key-rotation.ts';
 import { askService } from '../../machine/service-socket.ts';
 import { writeLine, type CommandContext } from '../context.ts';
 import { readSecret } from '../secret-input.ts';
@@ -29,14 +30,9 @@ export async function runJoinGroup(
   const joined = await inWords('Cannot join the group', async () => {
     const machine = await openMachine(options, context);
     const call = await callOf(machine, options, context);
-    const askPassword = async (isFirst: boolean): Promise<string | undefined> => {
-      const found = await passwordOf(options, context);
-      if (found !== undefined || isFirst) return found;
-      return readSecret({ what: 'group password', file: undefined }, context);
-    };
     const { folder, keyStore, keys, record } = machine;
     const { identity } = keys;
-    const made = await joinGroup(groupId, askPassword, {
+    const made = await joinGroup(groupId, isFirst => askedPassword(isFirst, options, context), {
       folder,
       keys: keyStore,
       identity,
@@ -54,6 +50,60 @@ export async function runJoinGroup(
   await writeLine(stdout, `fingerprint ${joined.fingerprint}`);
   if (joined.generatedPassword === undefined) return;
   await showPassword(joined.generatedPassword, context);
+}
+
+/** `halfway machine rotate-group-key`: makes the group's next key, or takes it where it is there. */
+export async function runRotateGroupKey(
+  options: GroupOptions,
+  context: CommandContext,
+): Promise<void> {
+  const { stdout } = context;
+  const taken = await inWords('Cannot take the next key of the group', async () => {
+    const machine = await openMachine(options, context);
+    const { folder, keyStore, keys, record } = machine;
+    const { identity } = keys;
+    const call = await callOf(machine, options, context);
+    const parts = { folder, keys: keyStore, identity, record, call };
+    const made = await takeNextGroupKey(isFirst => askedPassword(isFirst, options, context), parts);
+    await tellService(machine, context);
+    return made;
+  });
+  if (options.json === true) {
+    await writeLine(stdout, JSON.stringify(taken));
+    return;
+  }
+  await writeLine(
+    stdout,
+    `${taken.isFirst ? 'made       ' : 'taken      '} the next key of ${taken.groupId}`,
+  );
+  await writeLine(stdout, `fingerprint ${taken.fingerprint}`);
+  if (taken.generatedPassword !== undefined) await showPassword(taken.generatedPassword, context);
+}
+
+/** `halfway machine rotate-key`: another encryption key for this machine alone. */
+export async function runRotateKey(
+  options: MachineOptions,
+  context: CommandContext,
+): Promise<void> {
+  const { stdout } = context;
+  const fingerprint = await inWords('Cannot give this machine another key', async () => {
+    const machine = await openMachine(options, context);
+    const { access, folder, keyStore, keys, record } = machine;
+    const { identity } = keys;
+    return rotateEncryptionKey(
+      { folder, keys: keyStore, identity, record, call: call => access.call(call) },
+      () => tellService(machine, context),
+    );
+  });
+  if (options.json === true) {
+    await writeLine(stdout, JSON.stringify({ fingerprint }));
+    return;
+  }
+  await writeLine(stdout, `fingerprint ${fingerprint}, of the next key`);
+  await writeLine(
+    stdout,
+    '            it counts when all credentials are sealed to it: by the running service where owners allow that, else by them',
+  );
 }
 
 /** `halfway machine leave-group` */
@@ -137,6 +187,17 @@ async function callOf(
   const token = await givenSecret({ what: 'API token', file: apiTokenFile, variable }, context);
   if (token === undefined) return call => access.call(call);
   return call => client.call({ ...call, path: `${access.base}${call.path}`, token });
+}
+
+/** The first machine may have one made; later ones must know it. */
+async function askedPassword(
+  isFirst: boolean,
+  options: GroupOptions,
+  context: CommandContext,
+): Promise<string | undefined> {
+  const found = await passwordOf(options, context);
+  if (found !== undefined || isFirst) return found;
+  return readSecret({ what: 'group password', file: undefined }, context);
 }
 
 async function passwordOf(
