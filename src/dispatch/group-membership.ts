@@ -11,21 +11,13 @@ import { audit } from './audit.ts';
 import { CHALLENGES_INDEX } from './challenges.ts';
 import { newId, parseBody, sha256Of } from './checks.ts';
 import { groupFor, nameOf, requireMember, requireSelf, type GroupActor } from './group-actors.ts';
+import { keyPackageSchema, requireFitting, type GroupPackageRecord } from './group-package.ts';
 import { membershipWith } from './held-keys.ts';
 import { membersIndex } from './run-indexes.ts';
 import { wake } from './machine-presence.ts';
 import { checkedKey } from './machine-requests.ts';
 import { Problem } from './problem.ts';
-import {
-  CHALLENGE,
-  GROUP,
-  groupPackageSchema,
-  MACHINE,
-  type Group,
-  type GroupKey,
-  type Machine,
-  type PublicKey,
-} from './records.ts';
+import { CHALLENGE, GROUP, MACHINE, type Group, type GroupKey, type Machine } from './records.ts';
 import { Draft, type Repository, type Versioned } from './repository.ts';
 
 const CHALLENGE_BYTES = 32;
@@ -34,11 +26,6 @@ const CHALLENGE_MS = 5 * 60_000;
 const FETCHES_MAX = 60;
 const HOUR_MS = 3_600_000;
 
-export const keyPackageSchema = v.strictObject({
-  /** The group's public key, an uncompressed point. */
-  point: v.pipe(v.string(), v.regex(/^[A-Za-z0-9_-]{87}$/, 'must be a point of 65 bytes')),
-  package: groupPackageSchema,
-});
 export const proofSchema = v.strictObject({
   challengeId: v.string(),
   /** What was sealed, base64url. */
@@ -47,14 +34,13 @@ export const proofSchema = v.strictObject({
   signature: v.pipe(v.string(), v.regex(/^[A-Za-z0-9_-]{86}$/)),
 });
 
-export type GroupPackageRecord = v.InferOutput<typeof groupPackageSchema>;
-
 /** What a joining machine signs. */
 export function joinProofText(groupId: string, challengeId: string, answer: string): string {
   return `hyco-jobs/1 join ${groupId} ${challengeId} ${answer}`;
 }
 
 export type { GroupActor } from './group-actors.ts';
+export { keyPackageSchema } from './group-package.ts';
 
 /** The present key of a group, or the one that is to take its place. */
 export type WhichKey = 'primary' | 'secondary';
@@ -291,25 +277,4 @@ function keyOf({ key, rotation }: Group, which: WhichKey): GroupKey {
 
 function isPresentOrNext({ key, rotation }: Group, kid: string): boolean {
   return key?.publicKey.kid === kid || rotation?.secondary?.publicKey.kid === kid;
-}
-
-/** Throws `RequestMalformed` for a package of another group, key or generation. */
-export function requireFitting(
-  given: GroupPackageRecord,
-  to: {
-    readonly groupId: string;
-    readonly publicKey: PublicKey;
-    readonly generation: number;
-    readonly isKeyFitting: boolean;
-  },
-): void {
-  const faults = [
-    given.groupId === to.groupId ? undefined : 'package.groupId',
-    given.kid === to.publicKey.kid ? undefined : 'package.kid',
-    given.generation === to.generation ? undefined : 'package.generation',
-    to.isKeyFitting ? undefined : 'point',
-  ].filter(path => path !== undefined);
-  if (faults.length === 0) return;
-  const errors = faults.map(path => ({ path, message: 'does not fit the group' }));
-  throw new Problem('RequestMalformed', undefined, { errors });
 }

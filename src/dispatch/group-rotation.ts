@@ -4,7 +4,8 @@ import { requireIn, requireMay, type Action, type Caller } from './access.ts';
 import { audit } from './audit.ts';
 import { parseBody } from './checks.ts';
 import { groupFor, nameOf, requireMember, type GroupActor } from './group-actors.ts';
-import { keyPackageSchema, requireFitting } from './group-membership.ts';
+import { GroupMembers } from './group-members.ts';
+import { keyPackageSchema, requireFitting } from './group-package.ts';
 import { holdsKid, kidsOf } from './held-keys.ts';
 import {
   DAY_MS,
@@ -16,23 +17,11 @@ import {
 } from './key-retirement.ts';
 import type { MachineCommands } from './machine-commands.ts';
 import { checkedKey } from './machine-requests.ts';
-import { presenceStateOf } from './machine-state.ts';
 import { Problem } from './problem.ts';
-import {
-  CONNECTION,
-  GROUP,
-  MACHINE,
-  PRESENCE,
-  type Group,
-  type GroupKey,
-  type Machine,
-  type PublicKey,
-} from './records.ts';
+import { CONNECTION, GROUP, type Group, type GroupKey, type PublicKey } from './records.ts';
 import { Draft, type Repository, type Versioned } from './repository.ts';
 import type { Resealed, Resealing } from './resealing.ts';
-import { membersIndex } from './run-indexes.ts';
 import { sealedIndex } from './sealed-index.ts';
-import { MACHINES_PER_GROUP_MAX } from '../jobs/limits.ts';
 
 const SHOWN_CONNECTIONS_MAX = 100;
 
@@ -66,7 +55,7 @@ export interface RotationView {
  */
 export class GroupRotation {
   readonly #repository: Repository;
-  readonly #commands: MachineCommands;
+  readonly #members: GroupMembers;
   readonly #resealing: Resealing;
   readonly #clock: Clock;
 
@@ -77,7 +66,7 @@ export class GroupRotation {
     readonly clock: Clock;
   }) {
     this.#repository = of.repository;
-    this.#commands = of.commands;
+    this.#members = new GroupMembers(of.repository, of.commands, of.clock);
     this.#resealing = of.resealing;
     this.#clock = of.clock;
   }
@@ -90,7 +79,7 @@ export class GroupRotation {
       const rotation = { startedAtMs: this.#clock.wallMs(), startedBy: caller.name };
       return { ...value, rotation };
     });
-    await this.#tellMembers(started.value, 'rotate-group-key');
+    await this.#members.tell(started.value, 'rotate-group-key');
     return started;
   }
 
@@ -108,7 +97,7 @@ export class GroupRotation {
         return { ...value, rotation: undefined };
       },
     );
-    await this.#tellMembers(cancelled.value, 'group-key-changed');
+    await this.#members.tell(cancelled.value, 'group-key-changed');
     return cancelled;
   }
 
@@ -149,7 +138,7 @@ export class GroupRotation {
       audit(draft, { atMs: nowMs, action: 'group.key.secondary', by, object: groupId, details });
       return { draft, answer: { id: groupId, version: group.version + 1, value } };
     });
-    await this.#tellMembers(put.value, 'group-key-changed');
+    await this.#members.tell(put.value, 'group-key-changed');
     return put;
   }
 
@@ -161,7 +150,7 @@ export class GroupRotation {
     const { startedAtMs, startedBy, secondary } = rotation;
     const index = sealedIndex(key.publicKey.kid);
     const [members, left, entries] = await Promise.all([
-      this.#members(groupId),
+      this.#members.of(groupId),
       this.#repository.count(index),
       this.#repository.range(index, { limit: SHOWN_CONNECTIONS_MAX }),
     ]);
@@ -203,7 +192,7 @@ export class GroupRotation {
     if (from === undefined || to === undefined) {
       throw new Problem('NotFound', 'no member has made the next key yet');
     }
-    const members = await this.#present(await this.#members(group.id));
+    const members = await this.#members.present(await this.#members.of(group.id));
     const able = members.filter(
       ({ value }) => holdsKid(value.group, from.kid) && holdsKid(value.group, to.kid),
     );
@@ -250,7 +239,7 @@ export class GroupRotation {
         return { ...value, key: secondary, rotation: undefined, formerKeys };
       },
     );
-    await this.#tellMembers(promoted.value, 'group-key-changed');
+    await this.#members.tell(promoted.value, 'group-key-changed');
     return promoted;
   }
 
@@ -270,44 +259,16 @@ export class GroupRotation {
       audit(draft, { atMs: nowMs, action: 'group.key.drop', by: 'system', object: groupId });
       return { draft, answer: value };
     });
-    if (after !== undefined) await this.#tellMembers(after, 'group-key-changed');
+    if (after !== undefined) await this.#members.tell(after, 'group-key-changed');
   }
 
   /** Somebody must be able to open what is sealed from now on. */
   async #requireHolder(group: Group): Promise<void> {
     const kid = requireRotation(group).secondary?.publicKey.kid;
     if (kid === undefined) throw noSecondary();
-    const members = await this.#members(group.id);
+    const members = await this.#members.of(group.id);
     if (members.some(({ value }) => holdsKid(value.group, kid))) return;
     throw new Problem('MachineRequiresGroupKey', 'no member has proved the next key');
-  }
-
-  async #members(groupId: string): Promise<readonly Versioned<Machine>[]> {
-    const query = { limit: MACHINES_PER_GROUP_MAX };
-    const entries = await this.#repository.range(membersIndex(groupId), query);
-    const ids = entries.map(({ member }) => member);
-    return this.#repository.getMany(MACHINE, ids);
-  }
-
-  async #present(machines: readonly Versioned<Machine>[]): Promise<readonly Versioned<Machine>[]> {
-    const ids = machines.map(({ id }) => id);
-    const presences = await this.#repository.getMany(PRESENCE, ids);
-    const nowMs = this.#clock.wallMs();
-    const there = presences.filter(({ value }) => presenceStateOf(value, nowMs) === 'Connected');
-    const idsThere = new Set(there.map(({ id }) => id));
-    return machines.filter(({ id }) => idsThere.has(id));
-  }
-
-  /** Members that are not there look for themselves when they come. */
-  async #tellMembers(group: Group, name: 'rotate-group-key' | 'group-key-changed'): Promise<void> {
-    const args = {
-      groupId: group.id,
-      primaryKid: group.key?.publicKey.kid,
-      secondaryKid: group.rotation?.secondary?.publicKey.kid,
-      formerKids: (group.formerKeys ?? []).map(({ publicKey }) => publicKey.kid),
-    };
-    const members = await this.#present(await this.#members(group.id));
-    await Promise.all(members.map(({ id }) => this.#commands.tell(id, name, args)));
   }
 
   async #get(caller: Caller, action: Action, id: string): Promise<Versioned<Group>> {

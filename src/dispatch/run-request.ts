@@ -15,6 +15,10 @@ import { idSchema, labelsSchema } from './records.ts';
 export const SIGNED_IN_QUEUE_SECONDS_MAX = 3_600;
 const QUEUE_SECONDS_MAX = 7 * 24 * 3_600;
 const ATTEMPTS_MAX = 10;
+/** They are one record, which has its own limit. */
+const RUN_INPUT_CHARS_MAX = 3 * 1024 * 1024;
+/** What is run later is part of a record. */
+const TEMPLATE_CHARS_MAX = 1024 * 1024;
 const OF_ONE_RUN = 'must not have id, parentRunId or sealedInputs: they belong to one run';
 
 export const runRequestSchema = v.strictObject({
@@ -61,6 +65,10 @@ export type RunRequest = v.InferOutput<typeof runRequestSchema>;
 export const runTemplateSchema = v.pipe(
   runRequestSchema,
   v.check(({ id, parentRunId }) => id === undefined && parentRunId === undefined, OF_ONE_RUN),
+  v.check(
+    template => JSON.stringify(template).length <= TEMPLATE_CHARS_MAX,
+    `must be at most ${TEMPLATE_CHARS_MAX} characters of JSON`,
+  ),
   // They are bound to the id of the run that they are for.
   v.check(({ sealedInputs }) => Object.keys(sealedInputs).length === 0, OF_ONE_RUN),
   v.check(
@@ -72,6 +80,11 @@ export const runTemplateSchema = v.pipe(
 /** Checks what a caller asks to run. Throws `RequestMalformed` with all faults, or `CallbackUrlRefused`. */
 export function parseRunRequest(body: unknown): RunRequest {
   const request = parseBody(runRequestSchema, body);
+  const { job, inputs, sealedInputs } = request;
+  if (JSON.stringify([job, inputs, sealedInputs]).length > RUN_INPUT_CHARS_MAX) {
+    const message = `job and inputs must be at most ${RUN_INPUT_CHARS_MAX} characters of JSON together`;
+    throw new Problem('RequestMalformed', undefined, { errors: [{ path: '', message }] });
+  }
   if (request.callbackUrl !== undefined && !isCallbackAllowed(request.callbackUrl)) {
     throw new Problem('CallbackUrlRefused');
   }

@@ -1,10 +1,15 @@
 import { expect, test } from 'vitest';
+import type { Clock } from '../../src/base/clock.ts';
+import { CallbackDelivery } from '../../src/dispatch/callback-delivery.ts';
+import { CallbackKeys } from '../../src/dispatch/callback-keys.ts';
+import { Chores } from '../../src/dispatch/chores.ts';
 import { DispatchKeys } from '../../src/dispatch/dispatch-key.ts';
 import { Dispatcher } from '../../src/dispatch/dispatcher.ts';
 import { Environments } from '../../src/dispatch/environments.ts';
 import { indexesOf } from '../../src/dispatch/run-indexes.ts';
 import { FINAL_STATES } from '../../src/dispatch/run-state.ts';
 import { Problem } from '../../src/dispatch/problem.ts';
+import { Repository } from '../../src/dispatch/repository.ts';
 import { ANN, dispatchBench, type DispatchBench } from '../support/dispatch.ts';
 import { SimulatedMachine } from '../support/dispatch-machine.ts';
 import { settled } from '../support/fake-machines.ts';
@@ -23,6 +28,8 @@ class MortalDispatcher {
   readonly #random: () => number;
   readonly #machines: ReadonlyMap<string, SimulatedMachine>;
   readonly #keys: DispatchKeys;
+  /** Ids of all callbacks that ever were answered. */
+  readonly told = new Set<string>();
   #store: KillableStore;
   #dispatcher: Dispatcher;
 
@@ -64,19 +71,41 @@ class MortalDispatcher {
     await this.#dispatcher.stop();
   }
 
+  #choresOf(repository: Repository, clock: Clock): Chores {
+    const store = this.#store;
+    const delivery = new CallbackDelivery({
+      repository,
+      sender: {
+        send: ({ headers }) => {
+          if (store.isDead) return new Promise(() => undefined);
+          this.told.add(headers['webhook-id'] ?? '');
+          return Promise.resolve({ type: 'answer', status: 200 });
+        },
+      },
+      keys: new CallbackKeys(repository, clock),
+      clock,
+      log: silentLogger,
+      wake: () => undefined,
+    });
+    const failure = 'callbacks could not be made';
+    const chore = { failure, everyMs: 1_000, run: () => delivery.sweep() };
+    return new Chores([chore], clock, silentLogger);
+  }
+
   #make(): Dispatcher {
     const store = this.#store;
-    const { clock } = this.#bench;
+    // Timers of a process end with it.
+    const clock: Clock = {
+      nowMs: () => this.#bench.clock.nowMs(),
+      wallMs: () => this.#bench.clock.wallMs(),
+      after: (ms, task) => this.#bench.clock.after(ms, () => (store.isDead ? undefined : task())),
+    };
     return new Dispatcher({
       store,
       environments: new Environments(store, clock),
       keys: this.#keys,
-      // Timers of a process end with it.
-      clock: {
-        nowMs: () => clock.nowMs(),
-        wallMs: () => clock.wallMs(),
-        after: (ms, task) => clock.after(ms, () => (store.isDead ? undefined : task())),
-      },
+      clock,
+      choresOf: environment => this.#choresOf(new Repository(store, environment), clock),
       random: this.#random,
       log: silentLogger,
       sender: {
@@ -123,7 +152,9 @@ test.each(Array.from({ length: HISTORIES }, (_history, seed) => seed))(
         const mayRunAgain = random() < 0.3;
         const connectionId = random() < 0.5 ? 'c1' : 'cg';
         const again = mayRunAgain ? { onLost: 'requeue', maxAttempts: 3 } : {};
-        const id = await bench.submit({ connectionId, timeoutSeconds: 600, ...again });
+        const callbackUrl = 'https://example.com/';
+        const about = { connectionId, timeoutSeconds: 600, callbackUrl };
+        const id = await bench.submit({ ...about, ...again });
         runs.set(id, { mayRunAgain });
       } else if (choice < 0.16 && runs.size > 0) {
         const id = [...runs.keys()][below(random, runs.size)] ?? '';
@@ -169,7 +200,11 @@ test.each(Array.from({ length: HISTORIES }, (_history, seed) => seed))(
     for (let acts = 0; acts < 40; acts += 1) {
       for (const machine of machines.values()) await machine.act(bench.reports);
     }
-    await settled();
+    // Longer than whoever died may have had a callback in hand.
+    for (let count = 0; count < 40; count += 1) {
+      bench.clock.advance(2_000);
+      await settled(2);
+    }
     await dispatcher.stop();
 
     const launches = [...machines.values()].flatMap(machine => machine.launches);
@@ -183,13 +218,14 @@ test.each(Array.from({ length: HISTORIES }, (_history, seed) => seed))(
       if (value.state === 'Succeeded') expect(ends).toContain('Succeeded');
       if (value.state === 'Cancelled') expect(cancelled.has(id)).toBe(true);
       if (value.state === 'Lost') expect(times).toBeGreaterThan(0);
+      expect(dispatcher.told, `${id} is ${value.state}`).toContain(`${id}.${value.state}`);
       // Whatever ran to its end without anybody's leave to stop it counts.
       if (ends.includes('Succeeded') && !mayRunAgain) expect(value.state).toBe('Succeeded');
       for (const [index, score] of indexesOf(value)) {
         await expect(bench.repository.score(index, id)).resolves.toBe(score);
       }
     }
-    for (const index of ['leases', 'deadlines', 'q:machine:m1', 'q:group:g1', 'queues']) {
+    for (const index of ['leases', 'deadlines', 'q:machine:m1', 'q:group:g1', 'queues', 'outbox']) {
       await expect(bench.repository.count(index)).resolves.toBe(0);
     }
     for (const id of MACHINES) {
