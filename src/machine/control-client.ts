@@ -68,6 +68,8 @@ const PASSING: ReadonlySet<JobErrorCode> = new Set([
   'VersionConflict',
 ]);
 
+/** Of requests that may be sent again: too slow, too early, too many. */
+const COMES_LATER: ReadonlySet<number> = new Set([408, 425, 429]);
 const TIMEOUT_MS = 30_000;
 /** More than any answer to a machine has. */
 const ANSWER_BYTES_MAX = 4 * 1024 * 1024;
@@ -153,14 +155,26 @@ export class ControlClient {
   #refusal(status: number, text: string, retryAfterSeconds: number | undefined): ControlError {
     const retryAfterMs = retryAfterSeconds === undefined ? undefined : retryAfterSeconds * 1_000;
     const problem = v.safeParse(problemSchema, parsed(text));
-    if (!problem.success || !isJobErrorCode(problem.output.code)) {
+    if (!problem.success) {
       const why = `it answered ${status}, which is not an answer of the control plane; see that its address is right and that it has job dispatch`;
       return new ControlError('Unreachable', `Cannot reach ${this.origin}: ${why}`, {
         status,
         retryAfterMs,
       });
     }
-    const { code, detail, title, errors = [] } = problem.output;
+    if (!isJobErrorCode(problem.output.code)) {
+      const { code: foreign, detail = foreign, trackingId } = problem.output;
+      const tracking = trackingId === undefined ? '' : ` [${trackingId}]`;
+      // Of the frame around the domain: a method, a length, a failure of the server's own.
+      const isFinal = status < 500 && !COMES_LATER.has(status);
+      return new ControlError(
+        isFinal ? 'RequestMalformed' : 'Unreachable',
+        `The control plane at ${this.origin} answered ${status}: ${detail}${tracking}`,
+        { status, retryAfterMs },
+      );
+    }
+    const { detail, title, errors = [] } = problem.output;
+    const { code } = problem.output;
     const faults = errors.map(({ path, message }) => `${path} ${message}`).join('; ');
     const said = detail ?? title ?? JOB_ERRORS[code].text;
     const message = faults === '' ? said : `${said} (${faults})`;

@@ -54,21 +54,26 @@ describe('ControlClient', () => {
     expect([away.code, away.isTransient]).toEqual(['StoreUnavailable', true]);
   });
 
+  test('an answer that is no problem is Unreachable, and not the control plane', async () => {
+    await using plane = await fakeControlPlane(() => ({ status: 502, body: { error: 'bad' } }));
+    const error = await failure(plane.client.call({ method: 'GET', path: '/x' }));
+    expect(error.code).toBe('Unreachable');
+    expect(error.isTransient).toBe(true);
+    expect(error.message).toContain('answered 502, which is not an answer of the control plane');
+  });
+
   test.each([
-    ['an answer that is no problem', 502, { error: 'bad gateway' }],
-    ['a code that nobody knows', 400, { code: 'Novelty' }],
-  ])(
-    '%s is Unreachable, and says that it is not the control plane',
-    async (_name, status, body) => {
-      await using plane = await fakeControlPlane(() => ({ status, body }));
-      const error = await failure(plane.client.call({ method: 'GET', path: '/x' }));
-      expect(error.code).toBe('Unreachable');
-      expect(error.isTransient).toBe(true);
-      expect(error.message).toContain(
-        `answered ${status}, which is not an answer of the control plane`,
-      );
-    },
-  );
+    [500, 'Unreachable', true],
+    [429, 'Unreachable', true],
+    [413, 'RequestMalformed', false],
+    [405, 'RequestMalformed', false],
+  ])('a problem of %i that is none of the domain is %s', async (status, code, isTransient) => {
+    const more = { detail: 'in its words', trackingId: 't1' };
+    await using plane = await fakeControlPlane(() => problem(status, 'Novelty', more));
+    const error = await failure(plane.client.call({ method: 'GET', path: '/x' }));
+    expect(error).toMatchObject({ code, isTransient, status });
+    expect(error.message).toContain(`answered ${status}: in its words [t1]`);
+  });
 
   test('nobody there is Unreachable, with the address and why', async () => {
     const origin = `http://127.0.0.1:${await freePort()}`;
