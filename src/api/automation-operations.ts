@@ -21,7 +21,7 @@ import {
   schedulePatchBodySchema,
   triggerBodySchema,
   triggerPatchBodySchema,
-} from './record-bodies.ts';
+} from './run-bodies.ts';
 import { numberParameter } from './request-fields.ts';
 import { runAnswer, SUBMIT_PROBLEMS } from './run-operations.ts';
 import { param, personIn } from './scope.ts';

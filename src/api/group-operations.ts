@@ -1,18 +1,11 @@
 import * as v from 'valibot';
 import { fingerprintOf } from '../crypto/fingerprint.ts';
-import type { GroupView } from '../dispatch/groups.ts';
+import { groupPatchSchema, newGroupSchema, type GroupView } from '../dispatch/groups.ts';
 import { Problem } from '../dispatch/problem.ts';
-import { groupPackageSchema } from '../dispatch/records.ts';
+import { groupPackageSchema, idSchema } from '../dispatch/records.ts';
 import { envelopeSchema } from '../jobs/messages.ts';
 import { BODY_BYTES_MAX } from './bodies.ts';
 import { operation, type Answer, type AnswerSpec, type Operation } from './operation.ts';
-import {
-  groupBodySchema,
-  groupPatchSchema,
-  keyPackageBodySchema,
-  memberBodySchema,
-  proofBodySchema,
-} from './record-bodies.ts';
 import { groupActorIn, param, personIn, viewerIn } from './scope.ts';
 import { accessOperations, CHANGE_PROBLEMS, NO_CONTENT, pageQuery } from './shared-specs.ts';
 import {
@@ -33,6 +26,21 @@ const groupAnswer: AnswerSpec = {
   schema: groupShownSchema,
   hasEtag: true,
 };
+const memberSchema = v.strictObject({
+  machineId: idSchema,
+  /** `secondary`: the next key, of a machine that is in the group. */
+  key: v.optional(v.picklist(['primary', 'secondary']), 'primary'),
+});
+const joinSchema = v.strictObject({
+  challengeId: idSchema,
+  answer: v.pipe(v.string(), v.regex(/^[A-Za-z0-9_-]{43}$/)),
+  signature: v.pipe(v.string(), v.regex(/^[A-Za-z0-9_-]{86}$/)),
+});
+export const keyPackageBodySchema = v.strictObject({
+  /** The public key, an uncompressed point. */
+  point: v.pipe(v.string(), v.regex(/^[A-Za-z0-9_-]{87}$/)),
+  package: groupPackageSchema,
+});
 const GONE = ['MachineGroupNotFound'] as const;
 
 const RECORDS: readonly Operation[] = [
@@ -57,7 +65,7 @@ const RECORDS: readonly Operation[] = [
     tag: TAG,
     summary: 'Makes a group, which has no key until its first machine joins',
     isRepeatable: true,
-    body: { kind: 'json', schema: groupBodySchema, bytesMax: BODY_BYTES_MAX },
+    body: { kind: 'json', schema: newGroupSchema, bytesMax: BODY_BYTES_MAX },
     answers: [{ ...groupAnswer, status: 201, text: 'The group', hasLocation: true }],
     problems: ['VersionConflict', ...GONE],
     async answer(api, call) {
@@ -216,7 +224,7 @@ const MEMBERS: readonly Operation[] = [
     who: 'either',
     tag: TAG,
     summary: 'Begins to join, or to prove the next key: gives what only who has that key can open',
-    body: { kind: 'json', schema: memberBodySchema, bytesMax: BODY_BYTES_MAX },
+    body: { kind: 'json', schema: memberSchema, bytesMax: BODY_BYTES_MAX },
     answers: [
       {
         status: 201,
@@ -238,7 +246,7 @@ const MEMBERS: readonly Operation[] = [
     who: 'either',
     tag: TAG,
     summary: 'Joins: what was sealed, signed by the machine',
-    body: { kind: 'json', schema: proofBodySchema, bytesMax: BODY_BYTES_MAX },
+    body: { kind: 'json', schema: joinSchema, bytesMax: BODY_BYTES_MAX },
     answers: [NO_CONTENT],
     problems: [...GONE, 'MachineNotFound', 'QuotaReached', 'TokenInvalid', 'VersionConflict'],
     async answer(api, call) {

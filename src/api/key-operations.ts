@@ -10,8 +10,8 @@ import {
 import { Problem } from '../dispatch/problem.ts';
 import { groupPackageSchema, idSchema, principalSchema } from '../dispatch/records.ts';
 import { BODY_BYTES_MAX } from './bodies.ts';
+import { keyPackageBodySchema } from './group-operations.ts';
 import { operation, type Answer, type AnswerSpec, type Operation } from './operation.ts';
-import { keyPackageBodySchema } from './record-bodies.ts';
 import {
   groupActorIn,
   machineIn,

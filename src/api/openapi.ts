@@ -1,10 +1,29 @@
-import { toJsonSchema, type JsonSchema } from '@valibot/to-json-schema';
+import {
+  toJsonSchema,
+  toJsonSchemaDefs,
+  type ConversionConfig,
+  type JsonSchema,
+} from '@valibot/to-json-schema';
 import * as v from 'valibot';
 import { Problem } from '../dispatch/problem.ts';
+import { groupPackageSchema } from '../dispatch/records.ts';
 import { JOB_ERRORS, type JobErrorCode } from '../jobs/error-codes.ts';
+import { envelopeSchema, jobSchema } from '../jobs/messages.ts';
 import { ERROR_CODES, FRAME_ERRORS, type FrameErrorCode } from './api-error.ts';
 import type { AnswerSpec, BodySpec, Operation } from './operation.ts';
 import { API_PREFIX, PARAMETERS, parameterNames } from './route-table.ts';
+import {
+  CODE_SHOWN,
+  connectionShownSchema,
+  ENVIRONMENT_SHOWN,
+  groupShownSchema,
+  jwkShownSchema,
+  keyShownSchema,
+  machineShownSchema,
+  runShownSchema,
+  TOKEN_SHOWN,
+  USER_SHOWN,
+} from './shown-records.ts';
 
 // The OpenAPI document of the table of operations. Nothing in it is written by hand but the general remarks.
 
@@ -25,6 +44,24 @@ export const problemSchema = v.strictObject({
   errors: v.optional(v.array(v.strictObject({ path: v.string(), message: v.string() }))),
 });
 
+/** What stands in many answers. */
+const NAMED: Readonly<Record<string, v.GenericSchema>> = {
+  Problem: problemSchema,
+  Environment: ENVIRONMENT_SHOWN.schema,
+  User: USER_SHOWN.schema,
+  Token: TOKEN_SHOWN.schema,
+  ActivationCode: CODE_SHOWN.schema,
+  Machine: machineShownSchema,
+  Group: groupShownSchema,
+  GroupPackage: groupPackageSchema,
+  Key: keyShownSchema,
+  DispatchKey: jwkShownSchema,
+  Connection: connectionShownSchema,
+  Envelope: envelopeSchema,
+  Job: jobSchema,
+  Run: runShownSchema,
+};
+
 /** An OpenAPI 3.1 document. */
 export function openApiDocument(
   operations: readonly Operation[],
@@ -42,7 +79,7 @@ export function openApiDocument(
     info: { title: 'Halfway job dispatch', version, description: DESCRIPTION },
     paths: Object.fromEntries(paths),
     components: {
-      schemas: { Problem: jsonSchemaOf(problemSchema) },
+      schemas: toJsonSchemaDefs(NAMED, CONVERSION),
       securitySchemes: { [BEARER]: { type: 'http', scheme: 'bearer' } },
     },
   };
@@ -201,30 +238,40 @@ function problemResponse(codes: readonly string[]): object {
   };
 }
 
-/** As JSON Schema of the dialect that OpenAPI 3.1 has. */
+/** As JSON Schema of the dialect that OpenAPI 3.1 has; what has a name of its own is referred to. */
 export function jsonSchemaOf(
   schema: v.GenericSchema,
   typeMode: 'ignore' | 'output' = 'ignore',
 ): JsonSchema {
-  const { $schema: _dialect, ...rest } = toJsonSchema(schema, {
-    target: 'draft-2020-12',
+  const {
+    $schema: _dialect,
+    $defs: _named,
+    ...rest
+  } = toJsonSchema(schema, {
+    ...CONVERSION,
     typeMode,
-    // Neither has a form in JSON Schema; their limits are in the texts of the refusals.
-    ignoreActions: ['trim', 'check', 'transform'],
-    overrideSchema: ({ valibotSchema }) =>
-      // The messages of job dispatch have one custom kind of value: a code.
-      valibotSchema.type === 'custom'
-        ? { type: 'string', enum: Object.keys(JOB_ERRORS) }
-        : undefined,
-    overrideAction: ({ valibotAction, jsonSchema }) => {
-      const pattern = patternOf(valibotAction);
-      if (pattern === undefined) return undefined;
-      if (jsonSchema.pattern === undefined) return { ...jsonSchema, pattern };
-      return { ...jsonSchema, allOf: [...(jsonSchema.allOf ?? []), { pattern }] };
-    },
+    definitions: NAMED,
   });
   return rest;
 }
+
+const CONVERSION: ConversionConfig = {
+  target: 'draft-2020-12',
+  // Neither has a form in JSON Schema; their limits are in the texts of the refusals.
+  ignoreActions: ['trim', 'check', 'transform'],
+  overrideRef: ({ referenceId }) => `#/components/schemas/${referenceId}`,
+  overrideSchema: ({ valibotSchema }) =>
+    // The messages of job dispatch have one custom kind of value: a code.
+    valibotSchema.type === 'custom' ? { type: 'string', enum: Object.keys(JOB_ERRORS) } : undefined,
+  overrideAction: ({ valibotAction, jsonSchema }) => {
+    const pattern = patternOf(valibotAction);
+    if (pattern === undefined) return undefined;
+    // It may have been converted already.
+    const { pattern: before = pattern } = jsonSchema;
+    if (before === pattern) return { ...jsonSchema, pattern };
+    return { ...jsonSchema, allOf: [...(jsonSchema.allOf ?? []), { pattern }] };
+  },
+};
 
 /** Patterns of ours have no flag but `u`, which JSON Schema means anyhow. */
 function patternOf(action: object): string | undefined {

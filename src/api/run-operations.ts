@@ -12,7 +12,7 @@ import {
   type Call,
   type Operation,
 } from './operation.ts';
-import { RUN_BODY_BYTES_MAX, runBodySchema } from './record-bodies.ts';
+import { RUN_BODY_BYTES_MAX, runBodySchema } from './run-bodies.ts';
 import { outputParts } from './run-output.ts';
 import { param, personIn } from './scope.ts';
 import { CHANGE_PROBLEMS, EMPTY_BODY, NO_CONTENT, pageEntries } from './shared-specs.ts';

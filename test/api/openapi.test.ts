@@ -41,8 +41,8 @@ test('no answer has a place for a secret but where it is told', () => {
     'GET /environments/{env}/groups/{id}/key-package',
     'PUT /environments/{env}/groups/{id}/key-package',
     'POST /environments/{env}/groups/{id}/members',
-    // The digest of an asset, and outputs that are sealed to whoever asked.
     'GET /environments/{env}/groups/{id}/key-package/secondary',
+    // The digest of an asset, and outputs that are sealed to whoever asked.
     'GET /environments/{env}/runs/{id}/input',
     'GET /environments/{env}/runs/{id}/outputs',
     'POST /environments/{env}/triggers',
@@ -54,10 +54,17 @@ test('no answer has a place for a secret but where it is told', () => {
 /** Operations whose good answers have a member of such a name. */
 function operationsWith(name: RegExp): readonly string[] {
   return OPERATIONS.filter(({ answers }) =>
-    answers.some(
-      ({ schema }) => schema !== undefined && name.test(JSON.stringify(jsonSchemaOf(schema))),
-    ),
+    answers.some(({ schema }) => schema !== undefined && name.test(expanded(jsonSchemaOf(schema)))),
   ).map(({ method, path }) => `${method} ${path}`);
+}
+
+/** As text, with what it refers to. */
+function expanded(schema: object): string {
+  const schemas = fields(fields(DOCUMENT['components'])['schemas']);
+  return JSON.stringify(schema).replaceAll(
+    /\{"\$ref":"#\/components\/schemas\/(\w+)"\}/g,
+    (_reference, name: string) => expanded(fields(schemas[name])),
+  );
 }
 
 /** A path with something in each place, for an environment that is there. */

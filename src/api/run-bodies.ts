@@ -1,17 +1,9 @@
 import * as v from 'valibot';
-import {
-  descriptionSchema,
-  groupPackageSchema,
-  idSchema,
-  nameSchema,
-} from '../dispatch/records.ts';
 import { runRequestSchema, type RunRequest } from '../dispatch/run-request.ts';
 import { newScheduleSchema, schedulePatchSchema } from '../dispatch/schedules.ts';
 import { newTriggerSchema, triggerPatchSchema } from '../dispatch/triggers.ts';
 
-// What requests may bring, as the OpenAPI document shows it. The services check their bodies themselves and
-// have the last word; what is refused here never reaches them. These stand here because the services keep
-// their schemas to themselves.
+// Runs, and what is run later, with a limit of what a record of the store can hold.
 
 /** Inputs, sealed inputs and job of a run together as JSON: a record has 4 Mi characters. */
 const RUN_INPUT_CHARS_MAX = 3 * 1024 * 1024;
@@ -20,36 +12,6 @@ const TEMPLATE_CHARS_MAX = 1024 * 1024;
 export const RUN_BODY_BYTES_MAX = RUN_INPUT_CHARS_MAX + 64 * 1024;
 
 const TEMPLATE_TOO_LONG = tooLong('run.', TEMPLATE_CHARS_MAX);
-
-const lookAhead = v.pipe(v.number(), v.safeInteger(), v.minValue(0), v.maxValue(50));
-const base64url = (chars: number) =>
-  v.pipe(v.string(), v.regex(new RegExp(`^[A-Za-z0-9_-]{${chars}}$`)));
-
-export const groupBodySchema = v.strictObject({
-  name: nameSchema,
-  description: v.optional(descriptionSchema, ''),
-  lookAhead: v.optional(lookAhead, 0),
-});
-export const groupPatchSchema = v.strictObject({
-  name: v.optional(nameSchema),
-  description: v.optional(descriptionSchema),
-  lookAhead: v.optional(lookAhead),
-  maintenance: v.optional(v.boolean()),
-});
-export const keyPackageBodySchema = v.strictObject({
-  point: base64url(87),
-  package: groupPackageSchema,
-});
-export const memberBodySchema = v.strictObject({
-  machineId: idSchema,
-  /** `secondary`: the next key, of a machine that is in the group. */
-  key: v.optional(v.picklist(['primary', 'secondary']), 'primary'),
-});
-export const proofBodySchema = v.strictObject({
-  challengeId: idSchema,
-  answer: base64url(43),
-  signature: base64url(86),
-});
 
 export const runBodySchema = v.pipe(
   runRequestSchema,
