@@ -1,27 +1,33 @@
 import { expect, test } from 'vitest';
 import { newTokenText } from '../../src/dispatch/api-tokens.ts';
-import { ControlPlane } from '../../src/dispatch/control-plane.ts';
+import type { CallbackSender } from '../../src/dispatch/callback-sender.ts';
+import { ControlPlane, type ControlPlaneParts } from '../../src/dispatch/control-plane.ts';
 
+import { signWebhook } from '../../src/dispatch/webhook-signature.ts';
 import { FakeSender, offerIn, settled } from '../support/fake-machines.ts';
 import { FakeClock } from '../support/fake-clock.ts';
 import { MachineKeys } from '../support/machine-keys.ts';
 import { silentLogger } from '../support/silent-logger.ts';
 import { openMemoryDispatchStore } from '../../src/store/memory-dispatch-store.ts';
 
-test('a run goes the whole way: registered, connected, submitted, offered, started, ended', async () => {
-  const clock = new FakeClock(1_700_000_000_000);
-  const sender = new FakeSender();
-  const bootstrapToken = newTokenText();
-  const plane = new ControlPlane({
+function newPlane(clock: FakeClock, more: Partial<ControlPlaneParts> = {}): ControlPlane {
+  return new ControlPlane({
     store: openMemoryDispatchStore(),
     clock,
     log: silentLogger,
     random: () => 0.5,
-    sender,
+    sender: new FakeSender(),
     endpoints: { create: () => Promise.resolve(), delete: () => Promise.resolve() },
     relayTokens: { mint: (path, right) => Promise.resolve(`${right} ${path}`) },
-    bootstrapToken,
+    ...more,
   });
+}
+
+test('a run goes the whole way: registered, connected, submitted, offered, started, ended', async () => {
+  const clock = new FakeClock(1_700_000_000_000);
+  const sender = new FakeSender();
+  const bootstrapToken = newTokenText();
+  const plane = newPlane(clock, { sender, bootstrapToken });
   await plane.keys.published();
   await plane.dispatcher.start();
   const admin = await plane.tokens.authenticate(bootstrapToken);
@@ -77,4 +83,69 @@ test('a run goes the whole way: registered, connected, submitted, offered, start
   });
   await plane.dispatcher.stop();
   expect(clock.pendingTasks).toBe(0);
+});
+
+test('what is to be done by itself is done: schedules, callbacks, old runs, the key that signs', async () => {
+  const clock = new FakeClock(1_700_000_000_000);
+  const bootstrapToken = newTokenText();
+  const told: string[] = [];
+  const send: CallbackSender['send'] = ({ body }) => {
+    told.push(body);
+    return Promise.resolve({ type: 'answer', status: 200 });
+  };
+  const plane = newPlane(clock, { bootstrapToken, callbackSender: { send } });
+  const admin = await plane.tokens.authenticate(bootstrapToken);
+  await plane.environments.create(admin, { id: 'dev' });
+  await plane.dispatcher.start();
+  const { environment, caller } = await plane.environments.enter(admin, 'dev');
+  const { registration, connections, schedules, runs, control } = plane.in('dev');
+  const body = new MachineKeys().registration();
+  const { machine } = await registration.register(environment.value, caller, body);
+  const target = { kind: 'machine', id: machine.id };
+  await connections.create(caller, { id: 'c1', name: 'bot', target, kind: 'none' });
+  const job = { ref: 'hello', kind: 'command', command: ['true'] };
+  const run = { connectionId: 'c1', job, mode: 'attended', callbackUrl: 'https://example.com/' };
+  await schedules.create(caller, { name: 'hourly', everySeconds: 3_600, run });
+  const pass = async (ms: number): Promise<void> => {
+    clock.advance(ms);
+    await settled(8);
+  };
+  await pass(2_000);
+  await pass(3_600_000);
+  await pass(2_000);
+  const { items } = await runs.list(caller, {});
+  expect(items.map(({ value }) => value.trigger)).toEqual(['schedule']);
+  await control.cancel(caller, items[0]?.id ?? '', 'stop');
+  await settled(8);
+  expect(told.map(text => JSON.parse(text))).toMatchObject([{ data: { state: 'Cancelled' } }]);
+  await expect(plane.keys.published()).resolves.toHaveLength(1);
+  await pass(90 * 24 * 3_600_000);
+  for (let count = 0; count < 10; count += 1) await pass(2_000);
+  await expect(plane.keys.published()).resolves.toHaveLength(2);
+  await expect(runs.get(caller, items[0]?.id ?? '')).rejects.toMatchObject({ code: 'NotFound' });
+  await plane.dispatcher.stop();
+  expect(clock.pendingTasks).toBe(0);
+});
+
+test('receive() makes nothing of names that strangers choose', async () => {
+  const clock = new FakeClock(1_700_000_000_000);
+  const bootstrapToken = newTokenText();
+  const plane = newPlane(clock, { bootstrapToken });
+  const admin = await plane.tokens.authenticate(bootstrapToken);
+  await plane.environments.create(admin, { id: 'dev' });
+  const about = { id: 'msg_1', timestamp: String(clock.wallMs() / 1_000) };
+  const headers = { ...about, signature: signWebhook('c2VjcmV0', about, '{}') };
+  const delivery = { headers, body: Buffer.from('{}') };
+  for (const [environment, trigger] of [
+    ['none', 'x'],
+    ['~', 'x'],
+    ['../dev', 'x'],
+    ['dev', 'none'],
+    ['dev', 'a b'],
+    ['dev', 'x'.repeat(1_000)],
+  ] as const) {
+    await expect(plane.receive(environment, trigger, delivery)).rejects.toMatchObject({
+      code: 'TokenInvalid',
+    });
+  }
 });

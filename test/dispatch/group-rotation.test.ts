@@ -253,6 +253,36 @@ describe('a rotation', () => {
     });
   });
 
+  test('never leaves credentials behind that are sealed while it ends', async () => {
+    const outcomes = new Set<string>();
+    for (let lead = 0; lead < 12; lead += 1) {
+      const old = await groupKid();
+      const present = holderOf('m1').keys.get(old);
+      if (present === undefined) throw new Error('nobody has the key of the group');
+      const text = Buffer.from(present.point).toString('base64url');
+      const generation = 1 + lead;
+      await rotation.start(ANN, groupId);
+      const next = await holderOf('m1').newKey();
+      await rotation.putSecondary(PERSON, groupId, generation, keyPackage(generation + 1, next));
+      await prove('m1', next, 'secondary');
+      const id = `late-${lead}`;
+      const target = { targetKind: 'group', targetId: groupId } as const;
+      const envelope = await seal(SECRET, { kid: old, point: text }, target, id, 1);
+      const body = { id, name: id, target: { kind: 'group', id: groupId }, envelope };
+      const [made] = await Promise.allSettled([
+        afterTurns(30 - 3 * lead, () => connections.create(ANN, body)),
+        afterTurns(3 * lead, () => rotation.promote(ANN, groupId, { suspendRest: true })),
+      ]);
+      outcomes.add(made.status);
+      const left = await bench.repository.get(CONNECTION, `late-${lead}`);
+      const isHarmless = left === undefined || left.value.suspended !== undefined;
+      const isPromoted = (await groupKid()) !== old;
+      expect(isHarmless || !isPromoted, `lead ${lead}`).toBe(true);
+      if (!isPromoted) await rotation.promote(ANN, groupId, { suspendRest: true });
+    }
+    expect([...outcomes].toSorted()).toEqual(['fulfilled', 'rejected']);
+  });
+
   test('may be given up until something is sealed to the new key', async () => {
     await connect('c1');
     await withSecondary();
@@ -383,6 +413,17 @@ describe('sealing anew', () => {
     await expect(bench.repository.count(`sealed:${secondary.kid}`)).resolves.toBe(44);
   });
 });
+
+/** Does something after so many turns of what is ready to go on. */
+async function afterTurns<Value>(turns: number, act: () => Promise<Value>): Promise<Value> {
+  for (let turn = 0; turn < turns; turn += 1) await Promise.resolve();
+  return act();
+}
+
+async function groupKid(): Promise<string> {
+  const group = await bench.repository.get(GROUP, groupId);
+  return group?.value.key?.publicKey.kid ?? '';
+}
 
 async function formerKids(): Promise<readonly string[]> {
   const group = await bench.repository.get(GROUP, groupId);
