@@ -78,6 +78,7 @@ function getOnce(routes: Routes, url: URL, signal: AbortSignal): Promise<Incomin
     const abort = (): void => void request.destroy(new Error('the run was ended'));
     if (signal.aborted) abort();
     signal.addEventListener('abort', abort, { once: true });
+    request.once('close', () => signal.removeEventListener('abort', abort));
     request.once('response', answer => {
       const refusal = proxyRefusal(answer);
       if (refusal === undefined) resolve(answer);
