@@ -1,4 +1,5 @@
 import { randomUUID } from 'node:crypto';
+import * as v from 'valibot';
 import type { Clock } from '../base/clock.ts';
 import type { Logger } from '../base/logger.ts';
 import type { ControlPlane } from '../dispatch/control-plane.ts';
@@ -81,7 +82,12 @@ export function createApi(parts: ApiParts): Api {
       // Neither headers nor bodies: both hold secrets. Of the path what a pattern says is enough.
       if (refusal.isOurs) {
         const { method, path } = request;
-        const about = { err: error, trackingId, method, operation: patternOf(table, method, path) };
+        const about = {
+          err: loggable(error),
+          trackingId,
+          method,
+          operation: patternOf(table, method, path),
+        };
         if (refusal.status === 503) log.warn(about, 'request refused: the store is away');
         else log.error(about, 'request failed');
       }
@@ -108,6 +114,19 @@ async function signal(
   } catch (error) {
     if (!(error instanceof Problem)) throw error;
   }
+}
+
+/** Valibot's errors hold the values that they are about, which may be somebody's inputs. */
+function loggable(error: unknown): unknown {
+  if (!v.isValiError(error)) return error;
+  const paths = error.issues.map(issue => v.getDotPath(issue) ?? '(all)').join(', ');
+  const bare = new Error(`What was kept is not of its form: ${paths}`);
+  bare.stack = `${bare.message}\n${(error.stack ?? '').split('\n').filter(isFrame).join('\n')}`;
+  return bare;
+}
+
+function isFrame(line: string): boolean {
+  return /^\s+at /.test(line);
 }
 
 function responseOf({ status, body, content, version, location }: Answer): ApiResponse {

@@ -394,6 +394,23 @@ describe('failures', () => {
     expect(warnings).toHaveLength(1);
   });
 
+  test('of what was kept are logged without what was kept', async () => {
+    const store = openMemoryDispatchStore();
+    const errors: object[] = [];
+    const log = { ...silentLogger, error: (about: object) => void errors.push(about) };
+    const { call } = await apiBench(store, log);
+    store.log = () =>
+      Promise.resolve({ first: 1, entries: [{ number: 1, text: '{"atMs":"hush"}' }] });
+    expect((await call('GET', `${E}/audit`)).status).toBe(500);
+    expect(errors).toHaveLength(1);
+    const [about] = errors;
+    const { err } = fields(about);
+    if (!(err instanceof Error)) throw new Error('no error was logged');
+    expect(`${err.stack} ${JSON.stringify(err)}`).not.toContain('hush');
+    expect(err.message).toContain('atMs');
+    expect(err.stack).toMatch(/readAudit/);
+  });
+
   test('of ours are logged once with the tracking id, and without what was sent', async () => {
     const store = openMemoryDispatchStore();
     const errors: object[] = [];
