@@ -1,4 +1,5 @@
 import { randomBytes, randomUUID } from 'node:crypto';
+import { readFileSync } from 'node:fs';
 import { connect, createServer, type Socket } from 'node:net';
 import { join } from 'node:path';
 import { systemClock } from '../../src/base/clock.ts';
@@ -26,12 +27,12 @@ import { until, within } from './within.ts';
 const BASE = '/environments/default';
 
 /** A server with job dispatch, a place for machines' folders, and a person who may do all. */
-export async function machineBench(options: RelayOptions = {}) {
+export async function machineBench(options: RelayOptions = {}, tlsCa?: string) {
   const apiToken = `hwt_${randomBytes(32).toString('base64url')}`;
   const relay = await startRelay({ dispatch: true, apiToken, ...options });
   const place = someFolder();
   const stops: (() => Promise<void>)[] = [];
-  const person = clientOf(relay.httpUrl);
+  const person = clientOf(relay.httpUrl, tlsCa);
   const ask = async (method: 'GET' | 'POST' | 'PUT' | 'DELETE', path: string, body?: object) => {
     const answer = await person.call({ method, path: `${BASE}${path}`, token: apiToken, body });
     return answer.body;
@@ -212,8 +213,11 @@ export async function machineBench(options: RelayOptions = {}) {
   };
 }
 
-export function clientOf(origin: string): ControlClient {
-  return new ControlClient({ origin, routes: new Routes({ proxy: false }), clock: systemClock });
+/** `ca`: file of a certificate to trust. */
+export function clientOf(origin: string, ca?: string): ControlClient {
+  const trust = ca === undefined ? {} : { ca: readFileSync(ca) };
+  const routes = new Routes({ proxy: false, ...trust });
+  return new ControlClient({ origin, routes, clock: systemClock });
 }
 
 /** A text in an answer of the API. */
