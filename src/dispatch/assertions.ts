@@ -24,12 +24,13 @@ export async function takeOnce(
   });
 }
 
-export async function forgetOldAssertions(repository: Repository, nowMs: number): Promise<void> {
+/** Returns how many. */
+export async function forgetOldAssertions(repository: Repository, nowMs: number): Promise<number> {
   const old = await repository.range(INDEX, { to: nowMs - 1, limit: AT_A_TIME });
-  if (old.length === 0) return;
-  await repository.change(async () => {
+  if (old.length === 0) return 0;
+  return repository.change(async () => {
     const draft = new Draft();
     for (const { member } of old) draft.drop(INDEX, member);
-    return Promise.resolve({ draft, answer: undefined });
+    return Promise.resolve({ draft, answer: old.length });
   });
 }

@@ -1,6 +1,5 @@
 import type { Clock } from '../base/clock.ts';
 import { answerAfter } from './choose-machine.ts';
-import { forgetOldKeys } from './idempotency.ts';
 import { subCodeOf, type Placement } from './placement.ts';
 import { Problem } from './problem.ts';
 import type { Repository, Versioned } from './repository.ts';
@@ -42,7 +41,6 @@ export class Reaper {
     for (const runId of await this.#due(DEADLINES_INDEX)) {
       if (await this.#tolerant(() => this.#endTime(runId))) changed += 1;
     }
-    await forgetOldKeys(this.#repository, this.#clock.wallMs());
     return changed;
   }
 

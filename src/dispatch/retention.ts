@@ -1,6 +1,7 @@
 import type { Clock } from '../base/clock.ts';
 import { forgetOldAssertions } from './assertions.ts';
 import { forgetOldChallenges } from './challenges.ts';
+import { forgetOldKeys } from './idempotency.ts';
 import { Problem } from './problem.ts';
 import { Draft, type Repository } from './repository.ts';
 import { eventsLog } from './run-events.ts';
@@ -18,6 +19,8 @@ export const RUN_DAYS_MAX = 365;
 const DAY_MS = 24 * 3_600_000;
 /** Removed in one go; what is left is removed in the next. */
 const RUNS_AT_A_TIME = 100;
+/** Steps that forget what was remembered for a while; each forgets fifty or more. */
+const ROUNDS_MAX = 100;
 /** Few are started more often. */
 const ATTEMPTS_LOOKED_AT = 5;
 
@@ -43,8 +46,11 @@ export class Retention {
     for (const { member } of await this.#repository.range(ENDED_INDEX, query)) {
       if (await this.#remove(member)) removed += 1;
     }
-    await forgetOldAssertions(this.#repository, nowMs);
-    await forgetOldChallenges(this.#repository, nowMs);
+    for (const forget of [forgetOldKeys, forgetOldAssertions, forgetOldChallenges]) {
+      for (let round = 0; round < ROUNDS_MAX; round += 1) {
+        if ((await forget(this.#repository, nowMs)) === 0) break;
+      }
+    }
     return removed;
   }
 

@@ -6,7 +6,7 @@ import { RUN } from '../../src/dispatch/run-record.ts';
 import { Retention } from '../../src/dispatch/retention.ts';
 import { writeOutput } from '../../src/dispatch/run-outputs.ts';
 import { takeOnce } from '../../src/dispatch/assertions.ts';
-import { ANN, dispatchBench, type DispatchBench } from '../support/dispatch.ts';
+import { ANN, dispatchBench, ENVIRONMENT_DEV, type DispatchBench } from '../support/dispatch.ts';
 import { openMemoryDispatchStore } from '../../src/store/memory-dispatch-store.ts';
 import type { DispatchStore, Step } from '../../src/store/dispatch-store.ts';
 
@@ -150,6 +150,21 @@ describe('runs', () => {
     await retention.sweep();
     await expect(written.leftOf('canary-')).resolves.toEqual([]);
   });
+});
+
+test('keys of repeated requests are forgotten after a day, however many there are', async () => {
+  for (let count = 0; count < 120; count += 1) {
+    if (count % 60 === 0) bench.clock.advance(60_000);
+    const body = { connectionId: 'c1', job: { ref: 'j', kind: 'probe' } };
+    const submission = { body, key: `${count}`, trigger: 'api' };
+    await bench.runs.submit(ANN, ENVIRONMENT_DEV, submission);
+  }
+  bench.clock.advance(DAY_MS - 60_001);
+  await retention.sweep();
+  await expect(bench.repository.count('idem-expiry')).resolves.toBe(120);
+  bench.clock.advance(60_001);
+  await retention.sweep();
+  await expect(bench.repository.count('idem-expiry')).resolves.toBe(0);
 });
 
 test('challenges and assertions are forgotten when their time is over', async () => {
