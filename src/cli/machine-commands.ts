@@ -5,6 +5,7 @@ import type { DiagnoseOptions } from './machine/diagnose.ts';
 import type { GroupOptions } from './machine/group.ts';
 import type { MachineOptions } from './machine/open-machine.ts';
 import type { RegisterOptions } from './machine/register.ts';
+import type { RotateKeyOptions } from './machine/rotate-key.ts';
 import type { RunMachineOptions } from './machine/run.ts';
 import type { UnregisterOptions } from './machine/unregister.ts';
 import { addWayOptions } from './route-options.ts';
@@ -87,9 +88,10 @@ export function addMachineCommands(
       await (await import('./machine/group.ts')).runRotateGroupKey(values, context);
     });
   own(machine, 'rotate-key', 'on the machine: make its next encryption key')
+    .option('--identity', 'another identity key instead, which counts at once')
     .option('--json', 'print JSON')
-    .action(async (values: MachineOptions) => {
-      await (await import('./machine/group.ts')).runRotateKey(values, context);
+    .action(async (values: RotateKeyOptions) => {
+      await (await import('./machine/rotate-key.ts')).runRotateKey(values, context);
     });
 
   own(machine, 'unregister', 'on the machine: delete it and its keys')

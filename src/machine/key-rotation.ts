@@ -66,6 +66,41 @@ export async function rotateEncryptionKey(
 }
 
 /**
+ * Gives the machine another identity key, at once: signed by the present one, and by itself. `isKnown`: whether
+ * the control plane takes an identity for this machine's; asked where an earlier try had no answer.
+ */
+export async function rotateIdentityKey(
+  of: {
+    readonly folder: StateFolder;
+    readonly keys: KeyStore;
+    readonly identity: IdentityKey;
+    readonly record: RegistrationRecord;
+    readonly call: (call: ControlCall) => Promise<ControlAnswer>;
+    readonly isKnown: (identity: IdentityKey) => Promise<boolean>;
+  },
+  tell: () => Promise<void>,
+): Promise<void> {
+  const { folder, keys, identity, record, call, isKnown } = of;
+  const { environment, machineId, nextIdentityKid, ...rest } = record;
+  const next =
+    nextIdentityKid === undefined
+      ? await keys.addIdentityKey()
+      : await keys.identityKey(nextIdentityKid);
+  const about = { environment, machineId, ...rest };
+  writeRegistration(folder, { ...about, nextIdentityKid: next.kid });
+  if (nextIdentityKid === undefined || !(await isKnown(next))) {
+    const { point } = next;
+    const text = Buffer.from(keyChangeText('identity-key', { environment, machineId, point }));
+    const signature = signBytes(identity.privateKey, text);
+    const body = { point, signature, proof: signBytes(next.privateKey, text) };
+    await call({ method: 'PUT', path: '/agent/identity-key', body });
+  }
+  writeRegistration(folder, { ...about, identityKid: next.kid });
+  await tell();
+  keys.removeIdentityKey(identity.kid);
+}
+
+/**
  * Makes the group's next key, or takes it where another member has made it; either way shows that this machine
  * has it. Somebody must have asked the control plane for the rotation before. As with `joinGroup`, undefined
  * from `askPassword` has a password made where that is possible.

@@ -75,9 +75,29 @@ export class KeyStore {
     readonly encryption: string;
   }): Promise<MachineKeys> {
     return {
-      identity: await this.#with(identityFile(kids.identity), identityOf),
+      identity: await this.identityKey(kids.identity),
       encryption: await this.encryptionKey(kids.encryption),
     };
+  }
+
+  async identityKey(kid: string): Promise<IdentityKey> {
+    return this.#with(identityFile(kid), identityOf);
+  }
+
+  /** Makes and keeps another identity key. */
+  async addIdentityKey(): Promise<IdentityKey> {
+    const pkcs8 = Buffer.from(newSigningKey(), 'base64url');
+    try {
+      const identity = await identityOf(pkcs8);
+      this.#write(identityFile(identity.kid), pkcs8);
+      return identity;
+    } finally {
+      pkcs8.fill(0);
+    }
+  }
+
+  removeIdentityKey(kid: string): void {
+    this.#removeAll(name => name === identityFile(kid));
   }
 
   /** One of the machine's encryption keys. */

@@ -2,7 +2,7 @@ import type { Logger } from '../base/logger.ts';
 import { trustedKeys } from '../crypto/key-chain.ts';
 import type { OpeningKey } from '../crypto/key-pair.ts';
 import type { HeldKeys } from './credential-opener.ts';
-import type { KeyStore, MachineKeys } from './key-store.ts';
+import type { IdentityKey, KeyStore, MachineKeys } from './key-store.ts';
 import {
   readRegistration,
   writeRegistration,
@@ -26,7 +26,8 @@ export interface GroupKids {
 export class Keyring {
   readonly #folder: StateFolder;
   readonly #store: KeyStore;
-  readonly #identityKid: string;
+  readonly #onIdentity: (identity: IdentityKey) => void;
+  #identityKid: string;
   readonly #log: Logger;
   #record: RegistrationRecord;
   #machineKeys: readonly OpeningKey[];
@@ -38,6 +39,8 @@ export class Keyring {
     readonly keys: MachineKeys;
     readonly record: RegistrationRecord;
     readonly log: Logger;
+    /** The machine has another identity key. */
+    readonly onIdentity: (identity: IdentityKey) => void;
   }) {
     this.#folder = of.folder;
     this.#store = of.keyStore;
@@ -45,6 +48,7 @@ export class Keyring {
     this.#machineKeys = [of.keys.encryption];
     this.#record = of.record;
     this.#log = of.log;
+    this.#onIdentity = of.onIdentity;
   }
 
   get record(): RegistrationRecord {
@@ -70,9 +74,11 @@ export class Keyring {
   /** False: this folder is another machine by now, or none. */
   async reload(): Promise<boolean> {
     const record = readRegistration(this.#folder);
-    const isSame =
-      record?.machineId === this.#record.machineId && record.identityKid === this.#identityKid;
-    if (record === undefined || !isSame) return false;
+    if (record?.machineId !== this.#record.machineId) return false;
+    if (record.identityKid !== this.#identityKid) {
+      this.#onIdentity(await this.#store.identityKey(record.identityKid));
+      this.#identityKid = record.identityKid;
+    }
     this.#machineKeys = await Promise.all(
       encryptionKids(record).map(kid => this.#store.encryptionKey(kid)),
     );

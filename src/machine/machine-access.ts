@@ -40,7 +40,7 @@ interface Tokens {
 export class MachineAccess {
   readonly #client: ControlClient;
   readonly #clock: Clock;
-  readonly #identity: IdentityKey;
+  #identity: IdentityKey;
   readonly #environment: string;
   readonly #machineId: string;
   #tokens: Tokens | undefined;
@@ -92,6 +92,11 @@ export class MachineAccess {
     // The relay's client compares with this computer's clock, which may be wrong.
     const skewMs = this.#clock.wallMs() - this.#client.serverNowMs();
     return { token: listen, expiresAtMs: listenUntilMs + skewMs };
+  }
+
+  /** Proves itself with this key from now on; tokens that it has stay good. */
+  useIdentity(identity: IdentityKey): void {
+    this.#identity = identity;
   }
 
   /** Asks for tokens anew: whether the control plane knows this machine. */

@@ -59,7 +59,7 @@ export class MachineService {
 
   constructor(of: ServiceParts) {
     this.#of = of;
-    this.#keyring = new Keyring(of);
+    this.#keyring = new Keyring({ ...of, onIdentity: identity => of.access.useIdentity(identity) });
     this.#status = new ServiceStatus(of.clock);
   }
 

@@ -34,6 +34,8 @@ const registrationSchema = v.object({
   name: v.string(),
   relayPath: v.string(),
   identityKid: kid,
+  /** One that was made and of which it is not known whether the control plane has taken it. */
+  nextIdentityKid: v.optional(kid),
   encryptionKid: kid,
   /** One that is to take the place of the present one. */
   nextEncryptionKid: v.optional(kid),

@@ -1,6 +1,13 @@
 import { describe, expect, test } from 'vitest';
 import { systemClock } from '../../src/base/clock.ts';
-import { rotateEncryptionKey } from '../../src/machine/key-rotation.ts';
+import {
+  ControlError,
+  type ControlAnswer,
+  type ControlCall,
+} from '../../src/machine/control-client.ts';
+import { rotateEncryptionKey, rotateIdentityKey } from '../../src/machine/key-rotation.ts';
+import type { IdentityKey } from '../../src/machine/key-store.ts';
+import { MachineAccess } from '../../src/machine/machine-access.ts';
 import { readRegistration } from '../../src/machine/registration-record.ts';
 import { askService } from '../../src/machine/service-socket.ts';
 import { machineBench, member } from '../support/machine-bench.ts';
@@ -83,6 +90,59 @@ describe("a machine's encryption key", () => {
     });
     const fresh = await bench.connectTo(target);
     expect(member(await bench.run(fresh), 'state')).toBe('Succeeded');
+  }, 30_000);
+});
+
+describe("a machine's identity key", () => {
+  test('is replaced under a running service, and again where the answer was lost', async () => {
+    await using bench = await machineBench();
+    const { record } = await bench.register('desk');
+    const machine = await bench.start('desk');
+    await machine.online();
+    const rotate = async (isLost: boolean): Promise<void> => {
+      const { folder, keyStore, keys, record: now, access, client } = await bench.open('desk');
+      const call = async (asked: ControlCall): Promise<ControlAnswer> => {
+        const answer = await access.call(asked);
+        if (isLost) throw new ControlError('Unreachable', 'lost on its way');
+        return answer;
+      };
+      const isKnown = async (identity: IdentityKey): Promise<boolean> => {
+        const { environment, machineId } = now;
+        await new MachineAccess({
+          client,
+          clock: systemClock,
+          identity,
+          environment,
+          machineId,
+        }).prove();
+        return true;
+      };
+      const tell = async (): Promise<void> =>
+        void (await askService(folder, 'reload', systemClock));
+      const { identity } = keys;
+      await rotateIdentityKey(
+        { folder, keys: keyStore, identity, record: now, call, isKnown },
+        tell,
+      );
+    };
+    await rotate(false);
+    const first = readRegistration(bench.folderOf('desk'))?.identityKid;
+    expect(first).not.toBe(record.identityKid);
+    await expect(rotate(true)).rejects.toThrow('lost on its way');
+    await rotate(false);
+    const kept = readRegistration(bench.folderOf('desk'));
+    expect(kept?.identityKid).not.toBe(first);
+    expect(kept?.nextIdentityKid).toBeUndefined();
+    const files = bench
+      .folderOf('desk')
+      .names()
+      .filter(name => name.startsWith('identity.'));
+    expect(files).toEqual([`identity.${kept?.identityKid}.key`]);
+    const { access } = await bench.open('desk');
+    await access.prove();
+    const connection = await bench.connectTo({ kind: 'machine', id: record.machineId });
+    expect(member(await bench.run(connection), 'state')).toBe('Succeeded');
+    expect(machine.service.report().hello.problem).toBeUndefined();
   }, 30_000);
 });
 

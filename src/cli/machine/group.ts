@@ -1,13 +1,13 @@
 import type { ControlAnswer, ControlCall } from '../../machine/control-client.ts';
 import { changeGroupPassword, joinGroup, leaveGroup } from '../../machine/group-joining.ts';
-import { rotateEncryptionKey, takeNextGroupKey } from '../../machine/key-rotation.ts';
-import { askService } from '../../machine/service-socket.ts';
+import { takeNextGroupKey } from '../../machine/key-rotation.ts';
 import { writeLine, type CommandContext } from '../context.ts';
 import { readSecret } from '../secret-input.ts';
 import {
   givenSecret,
   inWords,
   openMachine,
+  tellService,
   type MachineOptions,
   type OpenMachine,
 } from './open-machine.ts';
@@ -78,32 +78,6 @@ export async function runRotateGroupKey(
   );
   await writeLine(stdout, `fingerprint ${taken.fingerprint}`);
   if (taken.generatedPassword !== undefined) await showPassword(taken.generatedPassword, context);
-}
-
-/** `halfway machine rotate-key`: another encryption key for this machine alone. */
-export async function runRotateKey(
-  options: MachineOptions,
-  context: CommandContext,
-): Promise<void> {
-  const { stdout } = context;
-  const fingerprint = await inWords('Cannot give this machine another key', async () => {
-    const machine = await openMachine(options, context);
-    const { access, folder, keyStore, keys, record } = machine;
-    const { identity } = keys;
-    return rotateEncryptionKey(
-      { folder, keys: keyStore, identity, record, call: call => access.call(call) },
-      () => tellService(machine, context),
-    );
-  });
-  if (options.json === true) {
-    await writeLine(stdout, JSON.stringify({ fingerprint }));
-    return;
-  }
-  await writeLine(stdout, `fingerprint ${fingerprint}, of the next key`);
-  await writeLine(
-    stdout,
-    '            it counts when all credentials are sealed to it: by the running service where owners allow that, else by them',
-  );
 }
 
 /** `halfway machine leave-group` */
@@ -207,17 +181,4 @@ async function passwordOf(
   const what = 'group password';
   if (password === true) return readSecret({ what, file: undefined }, context);
   return givenSecret({ what, file: passwordFile, variable: PASSWORD_VARIABLE }, context);
-}
-
-async function tellService(
-  { folder }: OpenMachine,
-  { clock, stderr }: CommandContext,
-): Promise<void> {
-  try {
-    await askService(folder, 'reload', clock);
-  } catch {
-    stderr.write(
-      'note: the running service did not answer: restart it so that it sees the change\n',
-    );
-  }
 }

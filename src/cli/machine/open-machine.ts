@@ -8,6 +8,7 @@ import { MachineAccess } from '../../machine/machine-access.ts';
 import { MachineError } from '../../machine/machine-error.ts';
 import { protectorOf } from '../../machine/protector.ts';
 import { requireRegistration, type RegistrationRecord } from '../../machine/registration-record.ts';
+import { askService } from '../../machine/service-socket.ts';
 import { defaultStatePath, StateFolder } from '../../machine/state-folder.ts';
 import { httpOrigin, parseEndpoint } from '../../protocol/connection-string.ts';
 import { CommandError, EXIT, messageOf, usageError } from '../command-error.ts';
@@ -173,5 +174,19 @@ export function textFile(path: string, option: string): string {
     return readFileSync(path, 'utf8');
   } catch (error) {
     throw usageError(`Cannot read ${option}: ${messageOf(error)}`);
+  }
+}
+
+/** Has the running service read its registration and keys anew; where none runs there is nobody to tell. */
+export async function tellService(
+  { folder }: OpenMachine,
+  { clock, stderr }: CommandContext,
+): Promise<void> {
+  try {
+    await askService(folder, 'reload', clock);
+  } catch {
+    stderr.write(
+      'note: the running service did not answer: restart it so that it sees the change\n',
+    );
   }
 }
