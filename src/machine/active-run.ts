@@ -1,16 +1,15 @@
 import { JOB_ERRORS, type JobErrorCode } from '../jobs/error-codes.ts';
 import type { Cancel, Renewed } from '../jobs/messages.ts';
+import { deliverEnd, WRITE_AGAIN_MS } from './deliver-end.ts';
 import { ExecutorSession, type ReadyExecutor } from './executor-session.ts';
 import { failed, markOf, type Outcome } from './executor/messages.ts';
-import { JournalError } from './journal.ts';
-import type { JournalEntry, JournalLine } from './journal-state.ts';
+import type { JournalEntry } from './journal-state.ts';
 import { LogUpload } from './log-upload.ts';
 import { openSecrets, type OpenedSecrets } from './open-secrets.ts';
 import type { Attempt, Standing } from './ports.ts';
 import { bootId, isAlive } from './process-identity.ts';
 import { killTree } from './process-tree.ts';
 import { ProgressReports } from './progress-report.ts';
-import { reportResult } from './report-result.ts';
 import { pause } from './retry.ts';
 import type { RunFolder } from './run-folder.ts';
 import { RunLease } from './run-lease.ts';
@@ -18,10 +17,6 @@ import { askStart, giveBack } from './run-start.ts';
 import type { RunTools } from './run-tools.ts';
 import { SignInError } from './session-hosts/session-host.ts';
 import type { WatchEnd } from './watched-executor.ts';
-
-/** How long a result waits for the last of its log. */
-const LAST_LOG_MS = 5_000;
-const WRITE_AGAIN_MS = 5_000;
 
 /** How an attempt is done with: an outcome to report, or nothing that anybody wants to hear. */
 type Conclusion = Outcome | 'given-back' | 'dropped';
@@ -126,7 +121,7 @@ export class ActiveRun {
       this.#session?.release();
       if (this.#isClosing) return;
       this.#tools.log.info({ ...this.#about, how: nameOf(conclusion) }, 'run ended');
-      if (typeof conclusion === 'object') await this.#report(conclusion);
+      if (typeof conclusion === 'object') await this.#deliver(conclusion);
       if (this.#isClosing) return;
       await this.#over();
     } catch (error) {
@@ -164,7 +159,8 @@ export class ActiveRun {
   async #start(): Promise<Conclusion> {
     const granted = await askStart(this.#about, this.#tools, this.#closing.signal);
     if (granted === undefined) return this.#giveBack();
-    if (!(await this.#wrote({ type: 'GRANTED', ...this.#about }))) return this.#giveBack();
+    if (!(await this.#tools.journal.tryWrite({ type: 'GRANTED', ...this.#about })))
+      return this.#giveBack();
     if (granted.cancel !== null) this.cancel(granted.cancel);
     const held = await this.#lease.first(this.#closing.signal);
     if (held === 'lost') return 'dropped';
@@ -186,7 +182,11 @@ export class ActiveRun {
     const { connection } = offer;
     if (connection !== undefined && connection.version > journal.versionOf(connection.id)) {
       const { id: connectionId, version } = connection;
-      const isWritten = await this.#wrote({ type: 'VERSION', connectionId, version });
+      const isWritten = await this.#tools.journal.tryWrite({
+        type: 'VERSION',
+        connectionId,
+        version,
+      });
       if (!isWritten) return this.#giveBack();
     }
     const problem = host.check({
@@ -209,7 +209,7 @@ export class ActiveRun {
     if (ready === undefined) return this.#isClosing ? this.#giveBack() : this.#ofCancelled();
     const { identity: executor, launcher, accountName } = ready;
     const atMs = this.#tools.clock.wallMs();
-    const isWritten = await this.#wrote({
+    const isWritten = await this.#tools.journal.tryWrite({
       type: 'LAUNCHED',
       ...this.#about,
       executor,
@@ -307,49 +307,16 @@ export class ActiveRun {
     return 'given-back';
   }
 
-  async #report(end: Outcome): Promise<void> {
-    const { reporter, clock, log, retryDelayMs } = this.#tools;
-    const delivered = new AbortController();
-    // Not waited for: a disk that takes nothing does not keep the result from being told.
-    const written = this.#writeEnd(end, AbortSignal.any([delivered.signal, this.#closing.signal]));
-    this.#upload.complete();
-    const late = new AbortController();
-    await Promise.race([this.#upload.done, pause(clock, LAST_LOG_MS, late.signal)]);
-    late.abort();
-    const accountName = this.#tools.journal.entry(this.#about)?.launched?.accountName;
-    const { signal } = this.#closing;
-    const result = {
-      v: 1,
-      type: 'result',
-      ...this.#about,
-      ...end,
-      ...(accountName === undefined ? {} : { accountName }),
-      logBytes: await this.#folder.logBytes(),
-    } as const;
-    const delayMs = retryDelayMs;
-    await reportResult(result, { reporter, clock, log, signal, delayMs });
-    delivered.abort();
+  async #deliver(end: Outcome): Promise<void> {
+    const what = { about: this.#about, end, folder: this.#folder, upload: this.#upload };
+    await deliverEnd(what, this.#tools, this.#closing.signal);
     this.#lease.end();
-    await written;
     await this.#upload.done;
-  }
-
-  /** Until the disk takes it, or nobody needs it any more. */
-  async #writeEnd(end: Outcome, signal: AbortSignal): Promise<void> {
-    while (!signal.aborted) {
-      try {
-        await this.#folder.writeEnd(end);
-        if (await this.#wrote({ type: 'RESULT', ...this.#about })) return;
-      } catch (error) {
-        this.#tools.log.error({ ...this.#about, err: error }, 'a result could not be written down');
-      }
-      await pause(this.#tools.clock, WRITE_AGAIN_MS, signal);
-    }
   }
 
   async #over(): Promise<void> {
     const atMs = this.#tools.clock.wallMs();
-    while (!(await this.#wrote({ type: 'OVER', ...this.#about, atMs }))) {
+    while (!(await this.#tools.journal.tryWrite({ type: 'OVER', ...this.#about, atMs }))) {
       if (this.#isClosing) return;
       await pause(this.#tools.clock, WRITE_AGAIN_MS, this.#closing.signal);
     }
@@ -375,18 +342,6 @@ export class ActiveRun {
     const { opener, journal, log } = this.#tools;
     const seen = offer.connection === undefined ? 0 : journal.versionOf(offer.connection.id);
     return openSecrets(offer, opener, seen, log);
-  }
-
-  /** False: the disk did not take it. */
-  async #wrote(line: JournalLine): Promise<boolean> {
-    try {
-      await this.#tools.journal.write(line);
-      return true;
-    } catch (error) {
-      if (!(error instanceof JournalError)) throw error;
-      this.#tools.log.error({ ...this.#about, line: line.type, err: error }, 'disk is full');
-      return false;
-    }
   }
 }
 

@@ -93,6 +93,18 @@ export class Journal {
     return turn;
   }
 
+  /** As `write`; false, and told in the log, when the disk does not take it. */
+  async tryWrite(line: JournalLine): Promise<boolean> {
+    try {
+      await this.write(line);
+      return true;
+    } catch (error) {
+      if (!(error instanceof JournalError)) throw error;
+      this.#log.error({ line: line.type, err: error }, 'the journal could not be written');
+      return false;
+    }
+  }
+
   /** After what is being written. */
   async close(): Promise<void> {
     await this.#last;
