@@ -5,6 +5,9 @@ import { sleep } from './process.ts';
 /** At a time: more would only wait in the server's queue. */
 const REGISTERING_MAX = 16;
 
+/** As the server wants it: a machine that is silent for longer is offered nothing. */
+const HELLO_EVERY_MS = 30_000;
+
 /** What is known of one run, in milliseconds of one clock. */
 export interface TimedRun {
   /** When its request was sent. */
@@ -16,13 +19,14 @@ export interface TimedRun {
 }
 
 /**
- * Computers that take runs, all in this process: each listens through the relay, checks signatures, says by REST what
- * real ones say, and sleeps in the place of a job.
+ * Computers that take runs, all in this process: each listens through the relay, checks signatures, says hello and all
+ * else by REST as real ones do, and sleeps in the place of a job.
  */
 export class SimulatedMachines implements AsyncDisposable {
   readonly #admin: RestCaller;
   readonly #machines: { readonly machine: RelayMachine; readonly connectionId: string }[] = [];
   readonly #freedAtMs = new Map<string, number>();
+  readonly #greetings: NodeJS.Timeout[] = [];
   readonly #faults: string[] = [];
   #runs = new Map<string, TimedRun>();
   #jobMs: () => number = () => 0;
@@ -43,6 +47,7 @@ export class SimulatedMachines implements AsyncDisposable {
         const machine = await RelayMachine.register(this.#admin, `machine ${next}`);
         machine.work = (_machine, offer) => this.#work(machine, offer);
         await machine.connect();
+        this.#greet(machine);
         this.#machines.push({ machine, connectionId: await connectionTo(this.#admin, machine.id) });
         progress(this.#machines.length);
       }
@@ -83,6 +88,13 @@ export class SimulatedMachines implements AsyncDisposable {
     return [...this.#runs.values()];
   }
 
+  #greet(machine: RelayMachine): void {
+    const hello = (): void => {
+      machine.hello().catch((error: unknown) => this.#faults.push(String(error)));
+    };
+    this.#greetings.push(setInterval(hello, HELLO_EVERY_MS));
+  }
+
   async #work(machine: RelayMachine, offer: Offer): Promise<void> {
     const run = this.#runOf(offer.runId);
     run.acceptedAtMs = performance.now();
@@ -109,6 +121,7 @@ export class SimulatedMachines implements AsyncDisposable {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
+    for (const greeting of this.#greetings) clearInterval(greeting);
     await Promise.all(this.#machines.map(({ machine }) => machine.disconnect()));
   }
 }
