@@ -3,6 +3,7 @@ import type { Logger } from '../base/logger.ts';
 import type { CallbackKeys } from './callback-keys.ts';
 import type { CallbackAnswer, CallbackSender } from './callback-sender.ts';
 import { CALLBACK, OUTBOX_INDEX, type Callback } from './callbacks.ts';
+import { oneByOne } from './one-by-one.ts';
 import { Draft, type Repository, type Versioned } from './repository.ts';
 import { appendEvent, type RunEventEntry } from './run-events.ts';
 import { RUN } from './run-record.ts';
@@ -62,12 +63,13 @@ export class CallbackDelivery {
     while (tried > 0 && !this.#isStopped) {
       tried = 0;
       const query = { to: this.#clock.wallMs(), limit: AT_A_TIME };
-      for (const { member } of await this.#repository.range(OUTBOX_INDEX, query)) {
+      const due = await this.#repository.range(OUTBOX_INDEX, query);
+      await oneByOne(due, async ({ member }) => {
         const claimed = await this.#claim(member);
-        if (claimed === undefined) continue;
+        if (claimed === undefined) return;
         tried += 1;
         await this.#try(claimed);
-      }
+      });
     }
   }
 

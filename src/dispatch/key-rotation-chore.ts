@@ -2,6 +2,7 @@ import type { Clock } from '../base/clock.ts';
 import type { GroupRotation } from './group-rotation.ts';
 import { FORMER_KEYS_INDEX, ROTATIONS_INDEX } from './key-retirement.ts';
 import type { MachineKeys } from './machine-keys.ts';
+import { oneByOne } from './one-by-one.ts';
 import { Problem } from './problem.ts';
 import { GROUP } from './records.ts';
 import { Draft, type Repository } from './repository.ts';
@@ -28,13 +29,11 @@ export class KeyRotationChore {
   }
 
   async sweep(): Promise<void> {
-    for (const { member } of await this.#repository.range(ROTATIONS_INDEX, { limit: AT_A_TIME })) {
-      await this.#tolerant(() => this.#advance(member));
-    }
+    const rotations = await this.#repository.range(ROTATIONS_INDEX, { limit: AT_A_TIME });
+    await oneByOne(rotations, ({ member }) => this.#tolerant(() => this.#advance(member)));
     const due = { to: this.#clock.wallMs(), limit: AT_A_TIME };
-    for (const { member } of await this.#repository.range(FORMER_KEYS_INDEX, due)) {
-      await this.#tolerant(() => this.#drop(member));
-    }
+    const former = await this.#repository.range(FORMER_KEYS_INDEX, due);
+    await oneByOne(former, ({ member }) => this.#tolerant(() => this.#drop(member)));
   }
 
   async #advance(member: string): Promise<void> {

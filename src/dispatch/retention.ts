@@ -2,6 +2,7 @@ import type { Clock } from '../base/clock.ts';
 import { forgetOldAssertions } from './assertions.ts';
 import { forgetOldChallenges } from './challenges.ts';
 import { forgetOldKeys } from './idempotency.ts';
+import { oneByOne } from './one-by-one.ts';
 import { Problem } from './problem.ts';
 import { Draft, type Repository } from './repository.ts';
 import { eventsLog } from './run-events.ts';
@@ -43,9 +44,10 @@ export class Retention {
     const keptMs = ((await this.#runDays()) ?? RUN_DAYS_DEFAULT) * DAY_MS;
     const query = { to: nowMs - keptMs, limit: RUNS_AT_A_TIME };
     let removed = 0;
-    for (const { member } of await this.#repository.range(ENDED_INDEX, query)) {
+    const ended = await this.#repository.range(ENDED_INDEX, query);
+    await oneByOne(ended, async ({ member }) => {
       if (await this.#remove(member)) removed += 1;
-    }
+    });
     for (const forget of [forgetOldKeys, forgetOldAssertions, forgetOldChallenges]) {
       for (let round = 0; round < ROUNDS_MAX; round += 1) {
         if ((await forget(this.#repository, nowMs)) === 0) break;

@@ -1,6 +1,7 @@
 import type { Clock } from '../base/clock.ts';
 import { JOB_ERRORS } from '../jobs/error-codes.ts';
 import { SCHEDULE, type Schedule, type ScheduleOutcome } from './automation-records.ts';
+import { oneByOne } from './one-by-one.ts';
 import { Problem } from './problem.ts';
 import { Draft, type Repository } from './repository.ts';
 import type { RunAs } from './run-as.ts';
@@ -30,7 +31,7 @@ export class ScheduleFiring {
   async sweep(): Promise<void> {
     const query = { to: this.#clock.wallMs(), limit: AT_A_TIME };
     const due = await this.#repository.range(SCHEDULES_DUE_INDEX, query);
-    for (const { member } of due) await this.#fire(member);
+    await oneByOne(due, ({ member }) => this.#fire(member));
   }
 
   async #fire(id: string): Promise<void> {

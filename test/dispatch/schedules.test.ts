@@ -136,6 +136,19 @@ describe('a schedule', () => {
     expect(value.nextAtMs).toBe(DISPATCH_START_MS + 1_200_000);
   });
 
+  test('that cannot be read holds up no other', async () => {
+    const first = await schedules.create(ANN, body());
+    const second = await schedules.create(ANN, body());
+    const [spoiled = '', other = ''] = [first.id, second.id].toSorted();
+    await bench.store.step('dev', {
+      conditions: [],
+      puts: [{ key: { kind: 'schedule', id: spoiled }, text: '{}' }],
+    });
+    bench.clock.advance(600_000);
+    await expect(firing.sweep()).rejects.toMatchObject({ name: 'UnreadableRecord' });
+    await expect(outcomes(other)).resolves.toEqual(['started']);
+  });
+
   test('is gone with its history when it is deleted', async () => {
     const { id, version } = await schedules.create(ANN, body());
     await schedules.delete(ANN, id, version);
