@@ -24,7 +24,9 @@ export async function openDispatchStore(config: Config, clock: Clock): Promise<O
   if (config.redis !== undefined) return openInRedis(config, clock);
   try {
     return local(
-      config.data === undefined ? openMemoryDispatchStore() : await openInFolder(config.data),
+      config.data === undefined
+        ? openMemoryDispatchStore()
+        : await openInFolder(config.data, clock),
     );
   } catch (error) {
     if (error instanceof StoreError) throw new StartError(error.message, { cause: error });
@@ -32,10 +34,10 @@ export async function openDispatchStore(config: Config, clock: Clock): Promise<O
   }
 }
 
-async function openInFolder(folder: string): Promise<DispatchStore> {
+async function openInFolder(folder: string, clock: Clock): Promise<DispatchStore> {
   // Loads a native library, which those without a folder do without.
   const { openSqliteDispatchStore } = await import('./store/sqlite-dispatch-store.ts');
-  return openSqliteDispatchStore(folder);
+  return openSqliteDispatchStore(folder, clock);
 }
 
 function local(store: DispatchStore): OpenDispatchStore {

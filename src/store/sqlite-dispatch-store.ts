@@ -1,4 +1,5 @@
 import type Database from 'libsql';
+import { systemClock, type CancelTimer, type Clock } from '../base/clock.ts';
 import type { Bounds } from './dispatch-checks.ts';
 import type {
   DispatchStore,
@@ -65,11 +66,16 @@ const SCHEMA: SqliteSchema = {
 
 /**
  * Opens `dispatch.db` in a folder: records of job dispatch of one node. Every step is on the disk before it is
- * answered; steps of one turn are one transaction, which blocks for the time of a disk write. Throws `StoreError` as `openSqliteFile` does.
+ * answered; steps of one turn are one transaction, which blocks for the time of a disk write. What was removed is out of the
+ * files within `REMOVED_MS`, what was written over within `REPLACED_MS`. Throws `StoreError` as `openSqliteFile` does.
  */
-export function openSqliteDispatchStore(folder: string): DispatchStore {
-  return new LocalDispatchStore(new SqliteRecords(openSqliteFile(folder, SCHEMA)));
+export function openSqliteDispatchStore(folder: string, clock: Clock = systemClock): DispatchStore {
+  return new LocalDispatchStore(new SqliteRecords(openSqliteFile(folder, SCHEMA), clock));
 }
+
+const REMOVED_MS = 1_000;
+/** Records of runs are written over all the time, and each truncation takes some writes to the disk. */
+const REPLACED_MS = 30_000;
 
 class SqliteRecords implements LocalRecords {
   readonly shown: string;
@@ -77,15 +83,19 @@ class SqliteRecords implements LocalRecords {
   readonly durability = '';
   readonly #file: SqliteFile;
   readonly #sql: Statements;
+  readonly #clock: Clock;
+  /** When the log beside the database is emptied of what was; undefined: nothing was. */
+  #truncation: { readonly atMs: number; readonly cancel: CancelTimer } | undefined;
 
-  constructor(file: SqliteFile) {
+  constructor(file: SqliteFile, clock: Clock) {
     this.#file = file;
+    this.#clock = clock;
     this.shown = file.path;
     this.#sql = statements(file.database);
   }
 
   partition(name: Partition): LocalPartition {
-    return new SqlitePartition(this.#sql, name);
+    return new SqlitePartition(this.#sql, name, ms => this.#truncateWithin(ms));
   }
 
   read<Result>(run: () => Result): Result {
@@ -98,7 +108,24 @@ class SqliteRecords implements LocalRecords {
   }
 
   close(): void {
+    this.#truncation?.cancel();
     this.#file.close();
+  }
+
+  #truncateWithin(ms: number): void {
+    const atMs = this.#clock.nowMs() + ms;
+    if (this.#truncation !== undefined && this.#truncation.atMs <= atMs) return;
+    this.#truncation?.cancel();
+    const cancel = this.#clock.after(ms, () => {
+      this.#truncation = undefined;
+      try {
+        this.#file.truncateLog();
+      } catch {
+        // A full disk, perhaps: whoever writes next is told so, and tries this again.
+        this.#truncateWithin(REPLACED_MS);
+      }
+    });
+    this.#truncation = { atMs, cancel };
   }
 
   #attempt<Result>(what: 'read' | 'write', run: () => Result): Result {
@@ -113,10 +140,13 @@ class SqliteRecords implements LocalRecords {
 class SqlitePartition implements LocalPartition {
   readonly #sql: Statements;
   readonly #partition: Partition;
+  /** Something is no longer there, and is to be nowhere after so many milliseconds. */
+  readonly #leave: (ms: number) => void;
 
-  constructor(sql: Statements, partition: Partition) {
+  constructor(sql: Statements, partition: Partition, leave: (ms: number) => void) {
     this.#sql = sql;
     this.#partition = partition;
+    this.#leave = leave;
   }
 
   get(key: DocumentKey): Document | undefined {
@@ -131,10 +161,12 @@ class SqlitePartition implements LocalPartition {
 
   put(key: DocumentKey, text: string): void {
     this.#sql.put.run(this.#partition, key.kind, key.id, text);
+    this.#leave(REPLACED_MS);
   }
 
   remove(key: DocumentKey): void {
     this.#sql.remove.run(this.#partition, key.kind, key.id);
+    this.#leave(REMOVED_MS);
   }
 
   range(
@@ -199,6 +231,7 @@ class SqlitePartition implements LocalPartition {
 
   clearLog(log: string): void {
     this.#sql.cut.run(this.#partition, log, Number.MAX_SAFE_INTEGER);
+    this.#leave(REMOVED_MS);
   }
 }
 

@@ -17,12 +17,17 @@ export interface SqliteSchema {
 export interface SqliteFile {
   readonly database: Database.Database;
   readonly path: string;
+  /**
+   * Empties the log beside the database, in which pages stand as they were before what was deleted or written over.
+   * Blocks for the time of some disk writes; throws what SQLite does.
+   */
+  truncateLog(): void;
   close(): void;
 }
 
 /**
  * Opens `<name>.db` in a folder, both made if missing and for nobody else's eyes. Every commit is on the disk before
- * it returns. Throws `StoreError`, which says what to do, when the folder cannot be written to, another process holds
+ * it returns, and what is deleted is overwritten. Throws `StoreError`, which says what to do, when the folder cannot be written to, another process holds
  * it, or the file is not ours or of a newer version.
  */
 export function openSqliteFile(folder: string, schema: SqliteSchema): SqliteFile {
@@ -34,11 +39,15 @@ export function openSqliteFile(folder: string, schema: SqliteSchema): SqliteFile
     closeSync(openSync(path, 'a', 0o600));
     const database = new Database(path);
     prepare(database, path, schema);
+    const truncateLog = (): void => void database.exec('PRAGMA wal_checkpoint(TRUNCATE)');
+    // A process that was killed has left what it had deleted in the log.
+    truncateLog();
     return {
       database,
       path,
+      truncateLog,
       close: () => {
-        database.exec('PRAGMA wal_checkpoint(TRUNCATE)');
+        truncateLog();
         database.close();
         lock.release();
       },
@@ -94,6 +103,8 @@ function prepare(
   { applicationId, steps }: SqliteSchema,
 ): void {
   database.exec('PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL');
+  // What is deleted or written over is overwritten with zeros in the file, not only forgotten.
+  database.exec('PRAGMA secure_delete = ON');
   const version = pragma(database, 'user_version');
   const application = pragma(database, 'application_id');
   if (version === 0 && application === 0 && hasNoTables(database)) {

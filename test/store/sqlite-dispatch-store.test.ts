@@ -1,6 +1,6 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { statSync } from 'node:fs';
+import { copyFileSync, existsSync, readFileSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import Database from 'libsql';
@@ -11,6 +11,7 @@ import { StoreError } from '../../src/store/relay-store.ts';
 import { openSqliteDispatchStore } from '../../src/store/sqlite-dispatch-store.ts';
 import { SqliteStore } from '../../src/store/sqlite-store.ts';
 import { describeDispatchStore } from '../conformance/dispatch-store.ts';
+import { FakeClock } from '../support/fake-clock.ts';
 import { someFolder } from '../support/some-folder.ts';
 import { within } from '../support/within.ts';
 
@@ -100,6 +101,50 @@ describe('openSqliteDispatchStore()', () => {
     database.close();
     expect(statSync(path).mode & 0o777).toBe(0o600);
     await store.close();
+  });
+
+  test('leaves nothing of what was removed in its files, a second later or at the next start', async () => {
+    using folder = someFolder();
+    const clock = new FakeClock();
+    const texts = [1, 2, 3].map(n => `canary ${n} `.repeat(1_000));
+    const left = (): readonly string[] => {
+      const bytes = ['dispatch.db', 'dispatch.db-wal'].map(name => join(folder.path, name));
+      const all = bytes.filter(path => existsSync(path)).map(path => readFileSync(path));
+      return ['canary 1', 'canary 2', 'canary 3'].filter(text => Buffer.concat(all).includes(text));
+    };
+    const [first, second, third] = [RUN, { ...RUN, id: 'b' }, { ...RUN, id: 'c' }];
+    const keys = [first, second, third];
+    const store = openSqliteDispatchStore(folder.path, clock);
+    const puts = texts.map((text, index) => ({ key: keys[index] ?? RUN, text }));
+    await store.step(P, { conditions: [], puts });
+    await store.step(P, { conditions: [], removes: [first] });
+    expect(left()).toEqual(['canary 1', 'canary 2', 'canary 3']);
+    clock.advance(999);
+    expect(left()).toContain('canary 1');
+    clock.advance(1);
+    expect(left()).toEqual(['canary 2', 'canary 3']);
+    // What is written over has longer.
+    await store.step(P, { conditions: [], puts: [{ key: second, text: '{}' }] });
+    clock.advance(29_999);
+    expect(left()).toContain('canary 2');
+    clock.advance(1);
+    expect(left()).toEqual(['canary 3']);
+    expect(clock.pendingTasks).toBe(0);
+    // As a process leaves them that is killed before: the files are copied while they are in use.
+    await store.step(P, { conditions: [], removes: [third] });
+    using copy = someFolder();
+    for (const end of ['db', 'db-wal']) {
+      const name = `dispatch.${end}`;
+      copyFileSync(join(folder.path, name), join(copy.path, name));
+    }
+    await store.close();
+    const log = readFileSync(join(copy.path, 'dispatch.db-wal'));
+    expect(log.length).toBeGreaterThan(0);
+    const again = openSqliteDispatchStore(copy.path, clock);
+    const bytes = readFileSync(join(copy.path, 'dispatch.db'));
+    expect(bytes.includes('canary 3')).toBe(false);
+    expect(statSync(join(copy.path, 'dispatch.db-wal')).size).toBe(0);
+    await again.close();
   });
 
   test('shares its folder with the relay, but with no other of its kind', async () => {
