@@ -125,6 +125,7 @@ test('run takes a run to its end; status, diagnose and unregister see it', async
   );
   expect(member(run, 'state')).toBe('Succeeded');
   const diagnosis = await pc.machine('diagnose');
+  expect(diagnosis.err).toBe('');
   expect(diagnosis.out).toMatch(/OK +echo +through the relay and back/);
   expect(diagnosis.out).toMatch(/Open +127\.0\.0\.1:\d+/);
   expect(diagnosis.exitCode).toBe(0);
@@ -135,13 +136,14 @@ test('run takes a run to its end; status, diagnose and unregister see it', async
 
 test('diagnose without a server says what fails first, and tries nothing behind it', async () => {
   await using pc = await computer();
-  const { exitCode, out } = await pc.machine(
+  const { exitCode, out, err } = await pc.machine(
     'diagnose',
     '--endpoint',
     'http://127.0.0.1:1',
     '--json',
   );
   expect(exitCode).toBe(1);
+  expect(err).toBe('');
   const { ok, checks } = JSON.parse(out);
   const outcomes = Object.fromEntries(
     checks.map((one: { readonly check: string; readonly outcome: string }) => [
