@@ -11,6 +11,7 @@ import { pause } from './retry.ts';
 import type { RunFolder } from './run-folder.ts';
 import type { RunTools } from './run-tools.ts';
 import { SignInError, type LaunchedExecutor } from './session-hosts/session-host.ts';
+import { makeSocketFolder } from './socket-folder.ts';
 import { WatchedExecutor, type WatchEnd } from './watched-executor.ts';
 
 type ExecutorHello = Extract<FromExecutor, { type: 'hello' }>;
@@ -81,7 +82,10 @@ export class ExecutorSession {
           onUnresponsive: () => self.#watched?.end('unresponsive'),
         }),
     );
-    await session.#link.listen(tools.host.kind === 'os-account');
+    const isForOthers = tools.host.kind === 'os-account';
+    // Temporary folders are swept, also while a service goes on for months.
+    await makeSocketFolder(tools.socketFolder, { isForOthers });
+    await session.#link.listen(isForOthers);
     return session;
   }
 

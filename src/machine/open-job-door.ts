@@ -1,6 +1,5 @@
-import { lstat, mkdir, stat } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
-import { dirname, join, resolve } from 'node:path';
+import { mkdir } from 'node:fs/promises';
+import { join } from 'node:path';
 import type { Clock } from '../base/clock.ts';
 import type { Logger } from '../base/logger.ts';
 import type { openDurableFile } from './durable-file.ts';
@@ -10,11 +9,7 @@ import type { CredentialOpener, JobDoor, RunReporter } from './ports.ts';
 import { retryDelayMs } from './retry.ts';
 import { RunSupervisor } from './run-supervisor.ts';
 import type { SessionHost } from './session-hosts/session-host.ts';
-
-/** What the system takes as the path of a socket, less the name of one. */
-const SOCKET_FOLDER_CHARS_MAX = 80;
-const OTHERS_WRITE = 0o022;
-const OTHERS_PASS = 0o001;
+import { defaultSocketFolder, makeSocketFolder } from './socket-folder.ts';
 
 export interface JobDoorOptions {
   /** For the journal and the files of runs, below the state folder; made where it is missing. */
@@ -48,10 +43,9 @@ export async function openJobDoor(options: JobDoorOptions): Promise<JobDoor> {
   const { folder, clock, log } = options;
   const runs = join(folder, 'runs');
   await mkdir(runs, { recursive: true, mode: 0o700 });
-  const socketFolder = await makeSocketFolder(
-    resolve(options.socketFolder ?? join(tmpdir(), `halfway-machine-${process.getuid?.() ?? 0}`)),
-  );
-  if (options.host.kind === 'os-account') await checkReachable(socketFolder);
+  const socketFolder = await makeSocketFolder(options.socketFolder ?? defaultSocketFolder(), {
+    isForOthers: options.host.kind === 'os-account',
+  });
   const lock = lockFolder(folder);
   try {
     const journal = await Journal.open(join(folder, 'journal.jsonl'), {
@@ -80,34 +74,5 @@ export async function openJobDoor(options: JobDoorOptions): Promise<JobDoor> {
   } catch (error) {
     lock[Symbol.dispose]();
     throw error;
-  }
-}
-
-/** Others may pass through it, to a socket whose name they know, and not look into it or change it. */
-async function makeSocketFolder(path: string): Promise<string> {
-  if (path.length > SOCKET_FOLDER_CHARS_MAX) {
-    throw new Error(
-      `Cannot use "${path}" for sockets: it has more than ${SOCKET_FOLDER_CHARS_MAX} characters`,
-    );
-  }
-  await mkdir(path, { recursive: true, mode: 0o711 });
-  const stats = await lstat(path);
-  const isOwn = stats.isDirectory() && stats.uid === process.getuid?.();
-  if (!isOwn || (stats.mode & OTHERS_WRITE) !== 0) {
-    throw new Error(`Cannot use "${path}" for sockets: others may write to it`);
-  }
-  return path;
-}
-
-/** Executors of other accounts must come as far as the socket. */
-async function checkReachable(socketFolder: string): Promise<void> {
-  for (let path = socketFolder; ; path = dirname(path)) {
-    const { mode } = await stat(path);
-    if ((mode & OTHERS_PASS) === 0) {
-      throw new Error(
-        `Cannot use "${socketFolder}" for sockets: other accounts may not pass through "${path}"`,
-      );
-    }
-    if (path === dirname(path)) return;
   }
 }

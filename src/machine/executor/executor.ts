@@ -197,7 +197,8 @@ export class Executor {
 /** Of the computer, when the job begins. */
 function systemLoad(): { readonly stats: NonNullable<Outcome['stats']> } {
   const [load = 0] = loadavg();
-  const cpuPercent = Math.round((load / Math.max(1, cpus().length)) * 1_000) / 10;
+  // What waits for a processor counts too; more than all of them is all of them.
+  const cpuPercent = Math.min(100, Math.round((load / Math.max(1, cpus().length)) * 1_000) / 10);
   const memoryMb = Math.round((totalmem() - freemem()) / MEBIBYTE);
   return { stats: { cpuPercent, memoryMb } };
 }
