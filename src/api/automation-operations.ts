@@ -118,7 +118,11 @@ function recordOperations<Value>(of: {
       ifMatch: 'required',
       body: { kind: 'json', schema: of.patch, bytesMax: RUN_BODY_BYTES_MAX },
       answers: [answer],
-      problems: ['ConnectionNotFound', ...CHANGE_PROBLEMS],
+      problems: [
+        'ConnectionNotFound',
+        'UnattendedUnsupportedWithOldConnection',
+        ...CHANGE_PROBLEMS,
+      ],
       async answer(api, call) {
         const { caller, services } = await personIn(api, call);
         const id = param(call, 'id');
@@ -168,7 +172,12 @@ const SCHEDULE_OPERATIONS: readonly Operation[] = [
     isRepeatable: true,
     body: { kind: 'json', schema: scheduleBodySchema, bytesMax: RUN_BODY_BYTES_MAX },
     answers: [{ ...answerSpec(SCHEDULE_SHOWN), status: 201, hasLocation: true }],
-    problems: ['ConnectionNotFound', 'QuotaReached', 'VersionConflict'],
+    problems: [
+      'ConnectionNotFound',
+      'UnattendedUnsupportedWithOldConnection',
+      'QuotaReached',
+      'VersionConflict',
+    ],
     async answer(api, call) {
       const { caller, services } = await personIn(api, call);
       const made = await services.schedules.create(caller, call.json, call.idempotencyKey);
@@ -224,7 +233,12 @@ const TRIGGER_OPERATIONS: readonly Operation[] = [
     isRepeatable: true,
     body: { kind: 'json', schema: triggerBodySchema, bytesMax: RUN_BODY_BYTES_MAX },
     answers: [{ ...answerSpec(TRIGGER_SHOWN), status: 201, schema: withSecret, hasLocation: true }],
-    problems: ['ConnectionNotFound', 'QuotaReached', 'VersionConflict'],
+    problems: [
+      'ConnectionNotFound',
+      'UnattendedUnsupportedWithOldConnection',
+      'QuotaReached',
+      'VersionConflict',
+    ],
     async answer(api, call) {
       const { caller, services } = await personIn(api, call);
       const made = await services.triggers.create(caller, call.json, call.idempotencyKey);

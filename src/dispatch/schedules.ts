@@ -12,9 +12,10 @@ import { newId, parseBody, requireVersion } from './checks.ts';
 import { repetitionOf } from './idempotency.ts';
 import { pageOf, type Page, type PageQuery } from './paging.ts';
 import { Problem } from './problem.ts';
-import { CONNECTION, grantSchema, nameSchema, principalSchema, type Grant } from './records.ts';
+import { grantSchema, nameSchema, principalSchema, type Grant } from './records.ts';
 import { Draft, type Repository, type Versioned } from './repository.ts';
 import { runTemplateSchema } from './run-request.ts';
+import { requireRunnable } from './run-template.ts';
 import { faultOfTiming, isTimeZone, nextTimeOf, type Timing } from './schedule-times.ts';
 
 const SCHEDULES_INDEX = 'schedules';
@@ -92,7 +93,7 @@ export class Schedules {
         const schedule = await this.#get(caller, 'view', repetition.resourceId);
         return { draft: new Draft(), answer: schedule };
       }
-      await requireConnection(this.#repository, caller, request.run.connectionId);
+      await requireRunnable(this.#repository, caller, request.run);
       const id = newId();
       const value = dueAgain(
         {
@@ -154,7 +155,7 @@ export class Schedules {
     return this.#change(caller, id, 'schedule.patch', 'edit', async before => {
       requireVersion(before, ifMatch);
       if (patch.run !== undefined) {
-        await requireConnection(this.#repository, caller, patch.run.connectionId);
+        await requireRunnable(this.#repository, caller, patch.run);
       }
       return patched(before.value, patch, { by: caller.name, nowMs: this.#clock.wallMs() });
     });
@@ -231,17 +232,6 @@ export function dueAgain(schedule: Schedule, nowMs: number): Schedule {
   const nextAtMs = schedule.isEnabled ? nextTimeOf(schedule, nowMs) : undefined;
   requireTiming(schedule, nowMs);
   return { ...schedule, nextAtMs };
-}
-
-/** Whoever asks for runs of it may use it, now; asked again each time it is run. */
-export async function requireConnection(
-  repository: Repository,
-  caller: Caller,
-  connectionId: string,
-): Promise<void> {
-  const connection = await repository.get(CONNECTION, connectionId);
-  if (connection === undefined) throw new Problem('ConnectionNotFound');
-  requireMay(caller, 'use', connection.value);
 }
 
 function requireTiming(timing_: Timing, nowMs: number): void {

@@ -11,7 +11,7 @@ import { clearRate } from './rate.ts';
 import { grantSchema, nameSchema, principalSchema, type Grant } from './records.ts';
 import { Draft, type Repository, type Versioned } from './repository.ts';
 import { runTemplateSchema } from './run-request.ts';
-import { requireConnection } from './schedules.ts';
+import { requireRunnable } from './run-template.ts';
 import { newWebhookSecret, shownSecret } from './webhook-signature.ts';
 
 const TRIGGERS_INDEX = 'triggers';
@@ -75,7 +75,7 @@ export class Triggers {
         const trigger = await this.#get(caller, 'view', repetition.resourceId);
         return { draft: new Draft(), answer: { trigger, secret: undefined } };
       }
-      await requireConnection(this.#repository, caller, request.run.connectionId);
+      await requireRunnable(this.#repository, caller, request.run);
       const id = newId();
       const secret = newWebhookSecret();
       const value: Trigger = {
@@ -121,7 +121,7 @@ export class Triggers {
       requireVersion(before, ifMatch);
       const { value } = before;
       if (patch.run !== undefined) {
-        await requireConnection(this.#repository, caller, patch.run.connectionId);
+        await requireRunnable(this.#repository, caller, patch.run);
       }
       return {
         ...value,

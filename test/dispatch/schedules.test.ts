@@ -190,6 +190,11 @@ describe('what a schedule says', () => {
     await expect(schedules.create(ANN, body({ run }))).rejects.toMatchObject({
       code: 'ConnectionNotFound',
     });
+    await bench.addConnection('signed-in', { kind: 'machine', id: 'm1' }, { kind: 'none' });
+    const alone = { connectionId: 'signed-in', job: JOB };
+    await expect(schedules.create(ANN, body({ run: alone }))).rejects.toMatchObject({
+      code: 'UnattendedUnsupportedWithOldConnection',
+    });
   });
 
   test('is run with the rights of whoever said it last', async () => {
