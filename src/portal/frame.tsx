@@ -149,7 +149,11 @@ function InEnvironment(props: Session & { readonly environment: string; readonly
     const title = TITLES[now.page];
     document.title = `${title} · ${environment} · Halfway`;
     // After a step to another page the focus begins at its title, as it would in a page that was loaded.
-    if (!isFirst.current) element.current?.querySelector<HTMLElement>('h1')?.focus();
+    if (!isFirst.current) {
+      element.current?.querySelector<HTMLElement>('h1')?.focus();
+      // Forms choose from it, and what was done on the page before may be new in it.
+      directory.reload();
+    }
     isFirst.current = false;
   }, [where, environment]);
   return (

@@ -55,6 +55,11 @@ const LABEL_OF_FOCUSED = `(() => {
   return (at.labels?.[0]?.textContent ?? at.ariaLabel ?? at.textContent).trim();
 })()`;
 
+/** After a step to another page the next Tab goes on from its title. */
+async function arrived(page: Page, title: string | RegExp): Promise<void> {
+  await page.getByRole('heading', { level: 1, name: title }).and(page.locator(':focus')).waitFor();
+}
+
 test('the keyboard alone signs in, creates a connection, runs a job with it and stops it', async () => {
   await using visited = await visit(browser, `${portal.url}#/dev/machines`);
   const { page, complaints } = visited;
@@ -65,7 +70,7 @@ test('the keyboard alone signs in, creates a connection, runs a job with it and 
   await page.getByRole('link', { name: 'desk-keys' }).waitFor();
   await tabTo(page, 'desk-keys');
   await page.keyboard.press('Enter');
-  await page.getByRole('heading', { name: 'desk-keys' }).waitFor();
+  await arrived(page, 'desk-keys');
 
   // A dialog keeps the focus inside, Escape closes it, and the button that opened it has the focus again.
   await tabTo(page, 'Run a job');
@@ -83,7 +88,7 @@ test('the keyboard alone signs in, creates a connection, runs a job with it and 
   await page.getByRole('link', { name: 'Create a connection' }).focus();
   await page.keyboard.press('Enter');
 
-  await page.getByRole('heading', { name: 'Create a connection' }).waitFor();
+  await arrived(page, 'Create a connection');
   await page.getByText('Sealed to the key').waitFor();
   await tabTo(page, 'Name');
   await page.keyboard.type('By keys');
@@ -92,14 +97,12 @@ test('the keyboard alone signs in, creates a connection, runs a job with it and 
   await tabTo(page, 'Password');
   await page.keyboard.type('secret of the keyboard');
   await page.keyboard.press('Enter');
-  await page.getByRole('heading', { name: 'By keys' }).waitFor();
-  // After a step to another page the next Tab goes on from its title.
-  await page.waitForFunction("document.activeElement.tagName === 'H1'");
+  await arrived(page, 'By keys');
 
   const atMachine = JobAtMachine.next(machine, portal.relay.httpUrl);
   await tabTo(page, 'Run a job');
   await page.keyboard.press('Enter');
-  await page.getByRole('heading', { name: 'Start a run' }).waitFor();
+  await arrived(page, 'Start a run');
   await tabTo(page, 'Name of the job');
   await page.keyboard.type('typed');
   await tabTo(page, 'Script');
@@ -107,7 +110,7 @@ test('the keyboard alone signs in, creates a connection, runs a job with it and 
   await tabTo(page, 'Start run');
   await page.keyboard.press('Enter');
   const job = await atMachine;
-  await page.getByRole('heading', { name: /^typed\s+Running/ }).waitFor();
+  await arrived(page, /^typed\s+Running/);
   await tabTo(page, 'Kill…');
   await page.keyboard.press('Enter');
   await page.getByRole('dialog').waitFor();

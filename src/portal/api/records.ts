@@ -91,8 +91,25 @@ export const groupSchema = v.object({
       passwordChangedBy: maybeText,
     }),
   ),
+  /** Its key is being replaced. */
+  rotation: v.optional(v.object({ startedAt: moment })),
 });
 export type Group = v.InferOutput<typeof groupSchema>;
+
+export const keyRotationSchema = v.object({
+  startedAt: moment,
+  startedBy: text,
+  /** Undefined until a machine has made it. */
+  secondary: v.optional(publicKeySchema),
+  members: v.array(v.object({ machineId: text, hasSecondary: flag })),
+  /** Those that are sealed to the present key, and which of them only their owners can seal anew. */
+  connections: v.object({ left: count, ofOwners: v.array(text) }),
+});
+export type KeyRotation = v.InferOutput<typeof keyRotationSchema>;
+export const resealedSchema = v.object({
+  resealed: count,
+  refused: v.array(v.object({ connectionId: text, code: text })),
+});
 
 export const targetSchema = v.object({ kind: v.picklist(['machine', 'group']), id: text });
 export type Target = v.InferOutput<typeof targetSchema>;

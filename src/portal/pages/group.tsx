@@ -13,6 +13,7 @@ import { LiveNote } from '../ui/problem-box.tsx';
 import { Table } from '../ui/table.tsx';
 import { groupStateWord, machineStateWord, presenceWord, reasonText } from '../words.ts';
 import { AccessPanel } from './access.tsx';
+import { GroupKey } from './group-key.tsx';
 import { joinGroupCommand } from './machine-commands.ts';
 import { QueuePanel } from './queue.tsx';
 import { RunHereButton } from './run-here.tsx';
@@ -63,6 +64,7 @@ export function GroupPage({ id }: { readonly id: string }) {
       {value.state === 'NeedsKey' && <NeedsKey group={value} />}
       <GroupFacts group={value} />
       <Members group={value} path={own} onChanged={reload} />
+      {value.key !== undefined && <GroupKey group={value} path={own} onChanged={reload} />}
       <QueuePanel path={`${own}/queue`} />
       <AccessPanel
         owner={value.owner}
@@ -203,8 +205,7 @@ function Members(props: {
                     >
                       <p>
                         It deletes its copy of the group’s key, but nobody can prove that it did. If
-                        you do not trust it any more, give the group’s connections new credentials
-                        in a new group.
+                        you do not trust it any more, replace the key afterwards.
                       </p>
                     </Confirm>
                   )}

@@ -21,8 +21,8 @@ export function InputRows({ onSealed }: { readonly onSealed: (hasSealed: boolean
     <fieldset>
       <legend>Inputs</legend>
       <p class="hint">
-        The server sees inputs and keeps them with the run, except those that you seal: these only
-        the target of the connection can open.
+        The job gets them as JSON on its standard input. The server sees inputs and keeps them with
+        the run, except those that you seal: these only the target of the connection can open.
       </p>
       {rows.map(row => (
         <div key={row} class="row input-row">

@@ -69,7 +69,8 @@ export function KeyCheck(props: { readonly target: Target; readonly checked: Che
           <p>
             <strong>The key has changed.</strong> This browser sealed to{' '}
             <code class="fingerprint">{known.before}</code> before. The {target.kind} was set up
-            anew, or somebody wants to read the password. Ask whoever looks after it.
+            anew, its key was replaced, or somebody wants to read the password. Ask whoever looks
+            after it.
           </p>
           <Checkbox
             name="keyIsRight"
