@@ -3,6 +3,7 @@
 import { systemClock } from '../../src/base/clock.ts';
 import * as v from 'valibot';
 import { renewedSchema, type Cancel, type Offer } from '../../src/jobs/messages.ts';
+import { openDurableFile, type DurableFile } from '../../src/machine/durable-file.ts';
 import { openJobDoor } from '../../src/machine/open-job-door.ts';
 import { ReportError, type RunReporter } from '../../src/machine/ports.ts';
 import { openSessionHost } from '../../src/machine/session-hosts/open-session-host.ts';
@@ -15,6 +16,8 @@ export interface MachineChildOptions {
   readonly socketFolder: string;
   readonly instance: string;
   readonly host: SessionHost['kind'];
+  /** Ends it at once, as a crash does, around the writing of this line of the journal. */
+  readonly diesAt?: { readonly line: string; readonly when: 'before' | 'after' };
   /** With which sealed credentials are said to have opened. */
   readonly credential?: { readonly user: string; readonly password: string };
 }
@@ -65,7 +68,32 @@ function report(method: keyof RunReporter, about: unknown): Promise<unknown> {
   return new Promise((resolve, reject) => void waiting.set(id, { resolve, reject }));
 }
 
+function dieAt(when: 'before' | 'after', line: string): void {
+  const { diesAt } = options;
+  if (diesAt?.when !== when || !line.includes(`"type":"${diesAt.line}"`)) return;
+  process.kill(process.pid, 'SIGKILL');
+}
+
+/** A disk at which the process ends. */
+async function openFile(path: string): ReturnType<typeof openDurableFile> {
+  const { file, text } = await openDurableFile(path);
+  const deadly: DurableFile = {
+    append: async line => {
+      dieAt('before', line);
+      await file.append(line);
+      dieAt('after', line);
+    },
+    replace: all => file.replace(all),
+    get sizeBytes() {
+      return file.sizeBytes;
+    },
+    close: () => file.close(),
+  };
+  return { file: deadly, text };
+}
+
 const door = await openJobDoor({
+  openFile,
   folder: options.folder,
   socketFolder: options.socketFolder,
   reporter: {

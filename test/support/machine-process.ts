@@ -13,6 +13,8 @@ export interface MachineProcess {
   readonly pid: number;
   /** What it answers; undefined: it ended before. */
   offer(offer: Offer): Promise<unknown>;
+  /** Resolves when it is gone, however that came about. */
+  readonly ended: Promise<undefined>;
   /** Ends it at once, as a crash does. Resolves when it is gone. */
   kill(): Promise<void>;
   readonly output: () => string;
@@ -49,6 +51,7 @@ export async function startMachineProcess(
   return {
     pid: child.pid ?? 0,
     output: () => output,
+    ended,
     offer: offer => {
       last += 1;
       const id = last;
