@@ -18,7 +18,10 @@ export interface Caller extends Principal {
 }
 
 export type Action =
-  /** To see that it is there, its state and its settings. */
+  /**
+   * To see that it is there, its state and its settings, of runs also what they were given and gave. Whoever has a
+   * role in an environment sees all of it: what others must not see there belongs into another environment.
+   */
   | 'view'
   /** To run something with it or on it. */
   | 'use'

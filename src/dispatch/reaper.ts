@@ -1,5 +1,6 @@
 import type { Clock } from '../base/clock.ts';
 import { answerAfter } from './choose-machine.ts';
+import { oneByOne } from './one-by-one.ts';
 import { subCodeOf, type Placement } from './placement.ts';
 import { Problem } from './problem.ts';
 import type { Repository, Versioned } from './repository.ts';
@@ -35,12 +36,12 @@ export class Reaper {
   /** Returns how many runs it changed. Safe to call in several processes at once. */
   async sweep(): Promise<number> {
     let changed = 0;
-    for (const runId of await this.#due(LEASES_INDEX)) {
+    await oneByOne(await this.#due(LEASES_INDEX), async runId => {
       if (await this.#tolerant(() => this.#endLease(runId))) changed += 1;
-    }
-    for (const runId of await this.#due(DEADLINES_INDEX)) {
+    });
+    await oneByOne(await this.#due(DEADLINES_INDEX), async runId => {
       if (await this.#tolerant(() => this.#endTime(runId))) changed += 1;
-    }
+    });
     return changed;
   }
 
