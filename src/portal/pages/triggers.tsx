@@ -58,7 +58,7 @@ function TriggerTable(props: {
   readonly rows: readonly Trigger[];
   readonly onChanged: () => void;
 }) {
-  const { directory } = usePlace();
+  const { environment, directory } = usePlace();
   return (
     <Table
       caption="Webhooks"
@@ -79,6 +79,19 @@ function TriggerTable(props: {
           title: 'A minute',
           isNumber: true,
           cell: ({ runsPerMinuteMax }) => `up to ${runsPerMinuteMax}`,
+        },
+        {
+          title: 'Address',
+          cell: ({ id }) => (
+            <DialogButton
+              label="Show"
+              dialog={close => (
+                <Dialog title="The address" onClose={close}>
+                  <Copyable text={hookUrl(environment, id)} label="address of the webhook" />
+                </Dialog>
+              )}
+            />
+          ),
         },
         {
           title: 'Secret',
