@@ -222,7 +222,7 @@ function homeOf({ dispatchNamespace }: Config, namespaces: NamespaceTable): Name
 
 /** Where clients reach it: by the public URL; else by a host of the namespace, or as they have just done. */
 function publicInfoOf(
-  { publicUrl }: Config,
+  { publicUrl, relaySuffix, publishedAddresses }: Config,
   namespace: Namespace,
   now: { readonly requestHost: string; readonly publicPort: number },
 ): PublicInfo {
@@ -230,7 +230,7 @@ function publicInfoOf(
   const host = given?.hostname ?? namespace.hosts[0] ?? hostNameOf(now.requestHost);
   const defaultPort = given?.protocol === 'https:' ? 443 : 80;
   const port = given === undefined ? now.publicPort : Number(given.port || defaultPort);
-  return { relaySuffix: host, host, ports: [port], addresses: [] };
+  return { relaySuffix: relaySuffix ?? host, host, ports: [port], addresses: publishedAddresses };
 }
 
 async function makeFirstEnvironment({ environments }: ControlPlane): Promise<void> {

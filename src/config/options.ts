@@ -3,6 +3,7 @@ import {
   addressRanges,
   DELAY_MS_MAX,
   filePath,
+  hostSuffix,
   hostToBind,
   longSecretText,
   meshAddress,
@@ -426,6 +427,20 @@ export const OPTIONS = {
     parse: namespaceName,
     group: 'Job dispatch',
     help: 'Namespace in which machines get their hybrid connections; without it the first.',
+  },
+  relaySuffix: {
+    placeholder: 'SUFFIX',
+    default: undefined,
+    parse: hostSuffix,
+    group: 'Job dispatch',
+    help: 'What the names of this deployment end with, for firewalls: published at /$api/v1/endpoints; without it the host.',
+  },
+  publishedAddresses: {
+    placeholder: 'RANGES',
+    default: [],
+    parse: addressRanges,
+    group: 'Job dispatch',
+    help: 'Addresses that machines reach this deployment at, for firewalls: published at /$api/v1/endpoints.',
   },
   apiToken: {
     placeholder: 'FILE',

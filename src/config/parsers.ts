@@ -81,6 +81,14 @@ export function hostToBind(text: string): Parsed<string> {
   return { fault: `must be an IP address or a host name, got ${quote(text)}` };
 }
 
+/** What names end with: `relay.example.com`, also written `*.relay.example.com`. */
+export function hostSuffix(text: string): Parsed<string> {
+  const bare = text.replace(/^\*?\./, '').toLowerCase();
+  // An address is the end of no name.
+  if (isHostName(bare) && !/^[\d.]+$/.test(bare)) return { value: bare };
+  return { fault: `must be a name such as relay.example.com, got ${quote(text)}` };
+}
+
 /** Only the scheme is looked at: what is behind it belongs to the Redis client, which says more. */
 export function redisUrl(text: string): Parsed<string> {
   return /^rediss?(?:\+(?:sentinel|cluster))?:\/\/\S+$/.test(text)

@@ -1,5 +1,11 @@
 import { describe, expect, test } from 'vitest';
-import { addressRanges, hostToBind, isLoopback, origin } from '../../src/config/parsers.ts';
+import {
+  addressRanges,
+  hostSuffix,
+  hostToBind,
+  isLoopback,
+  origin,
+} from '../../src/config/parsers.ts';
 import { wholeNumber, yesOrNo } from '../../src/config/parsers.ts';
 
 function isTaken(parsed: object): boolean {
@@ -21,6 +27,16 @@ describe('origin()', () => {
     'https://u@h',
   ])('refuses %s', text => expect(isTaken(origin(text))).toBe(false));
 });
+
+test.each(['Relay.example.com', '*.relay.example.com', '.relay.example.com'])(
+  'hostSuffix() takes %s',
+  text => expect(hostSuffix(text)).toEqual({ value: 'relay.example.com' }),
+);
+
+test.each(['', '*', '*.', 'a b', '10.0.0.1', 'https://relay.example.com', 'a.*.b', 'host:443'])(
+  'hostSuffix() refuses "%s"',
+  text => expect(isTaken(hostSuffix(text))).toBe(false),
+);
 
 describe('addressRanges()', () => {
   test.each(['10/8', '10.0.0.0/33', '010.0.0.1', 'proxy', '::1/129', '1.2.3.4/8/8'])(

@@ -1,8 +1,7 @@
 import { createHash, randomBytes } from 'node:crypto';
-import { connect } from 'node:net';
 import { CLOCK_SKEW_MS_MAX } from '../../jobs/limits.ts';
 import { ControlClient, ControlError, skewText } from '../../machine/control-client.ts';
-import { MachineError, textOf } from '../../machine/machine-error.ts';
+import { MachineError } from '../../machine/machine-error.ts';
 import { askService } from '../../machine/service-socket.ts';
 import type { ServiceReport } from '../../machine/service-status.ts';
 import { fieldAt, tableOf, textAt } from '../admin-client.ts';
@@ -13,6 +12,12 @@ import { checkName, checkProxy, checkTcp, checkTls } from '../doctor/network-che
 import { Patient } from '../doctor/patient.ts';
 import { checkClock, checkHealth, checkPoll, checkWebSocket } from '../doctor/relay-checks.ts';
 import { wayOptions } from '../route-options.ts';
+import {
+  publishedEndpoints,
+  tryDestinations,
+  unpublishedAddresses,
+  type PublishedEndpoints,
+} from './destinations.ts';
 import {
   given,
   givenSecret,
@@ -33,12 +38,6 @@ interface Reported extends Finding {
   readonly check: string;
 }
 
-interface Destination {
-  readonly destination: string;
-  readonly state: 'Open' | 'Closed';
-  readonly why?: string;
-}
-
 /** What is looked at, with what was found out before. */
 interface Subject {
   readonly patient: Patient;
@@ -52,7 +51,6 @@ interface Subject {
 
 /** The most that the question takes. */
 const LARGE_BODY_BYTES = 60 * 1024;
-const CONNECT_TIMEOUT_MS = 5_000;
 
 /** `halfway machine diagnose`: what is right and wrong between this machine and its control plane. */
 export async function runDiagnose(
@@ -86,7 +84,15 @@ export async function runDiagnose(
     const finding = isCut ? notTried('only when there is a way there') : await look(subject);
     reported.push({ check, ...finding });
   }
-  const destinations = await destinationsOf(subject, context);
+  // Behind a proxy they are the proxy's to reach.
+  const { patient, client } = subject;
+  const isBehindProxy = patient.options.routes.proxyFor(patient.url) !== undefined;
+  const published = isBehindProxy ? undefined : await publishedEndpoints(client);
+  if (published !== undefined && published.addresses.length > 0) {
+    reported.push({ check: 'addresses', ...(await checkAddresses(published)) });
+  }
+  const destinations =
+    published === undefined ? [] : await tryDestinations(published, context.clock);
   const isWell =
     !reported.some(({ outcome }) => outcome === 'failed') &&
     !destinations.some(({ state }) => state === 'Closed');
@@ -232,53 +238,15 @@ async function checkEcho({ client, machine, service, apiToken }: Subject): Promi
   }
 }
 
-/** What the server says must be reachable, tried one by one; behind a proxy that is the proxy's to reach. */
-async function destinationsOf(
-  { client, patient }: Subject,
-  { clock }: CommandContext,
-): Promise<readonly Destination[]> {
-  const isBehindProxy = patient.options.routes.proxyFor(patient.url) !== undefined;
-  if (isBehindProxy) return [];
-  let body: unknown;
-  try {
-    ({ body } = await client.call({ method: 'GET', path: '/endpoints' }));
-  } catch (error) {
-    if (error instanceof ControlError) return [];
-    throw error;
-  }
-  const host = textAt(body, 'host')
-    .replace(/:\d+$/, '')
-    .replaceAll(/^\[|\]$/g, '');
-  const ports = fieldAt(body, 'ports');
-  if (host === '' || !Array.isArray(ports)) return [];
-  const numbers = ports.filter((port): port is number => typeof port === 'number');
-  return Promise.all(
-    numbers.map(async port => {
-      const why = await obstacleTo(host, port, clock);
-      const destination = `${host}:${port}`;
-      return why === undefined
-        ? { destination, state: 'Open' as const }
-        : { destination, state: 'Closed' as const, why };
-    }),
+/** Whether who lets only the published addresses through lets this machine through. */
+async function checkAddresses(published: PublishedEndpoints): Promise<Finding> {
+  const { host, addresses } = published;
+  const others = await unpublishedAddresses(published);
+  if (others.length === 0) return ok(`the addresses of ${host} are in ${addresses.join(', ')}`);
+  return warning(
+    `${host} is ${others.join(', ')}, which ${addresses.join(', ')} does not have`,
+    'a firewall by the published list blocks that: tell who runs the server (--published-addresses)',
   );
-}
-
-function obstacleTo(
-  host: string,
-  port: number,
-  clock: CommandContext['clock'],
-): Promise<string | undefined> {
-  return new Promise(resolve => {
-    const socket = connect({ host, port });
-    const done = (why: string | undefined): void => {
-      cancel();
-      socket.destroy();
-      resolve(why);
-    };
-    const cancel = clock.after(CONNECT_TIMEOUT_MS, () => done('no answer: a firewall may drop it'));
-    socket.once('connect', () => done(undefined));
-    socket.once('error', error => done(textOf(error)));
-  });
 }
 
 function refusedFinding(error: unknown, advice?: string): Finding {
