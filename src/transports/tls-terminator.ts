@@ -65,7 +65,25 @@ const STALL_TIMEOUT_MS = 120_000;
 const STALL_CHECKS_PER_TIMEOUT = 4;
 /** Finds clients that vanished without a word while their connection was idle. */
 const KEEP_ALIVE_DELAY_MS = 60_000;
-const MIN_VERSION = 'TLSv1.2';
+
+/**
+ * All cipher suites of the public port, the server's first choice first: forward secrecy and authenticated encryption
+ * only. Those of TLS 1.2 are, by their IANA names, TLS_ECDHE_{ECDSA,RSA}_WITH_AES_{256,128}_GCM_SHA{384,256} and
+ * …_CHACHA20_POLY1305_SHA256; which half applies is a matter of the certificate's key.
+ */
+export const CIPHER_SUITES = [
+  'TLS_AES_256_GCM_SHA384',
+  'TLS_CHACHA20_POLY1305_SHA256',
+  'TLS_AES_128_GCM_SHA256',
+  'ECDHE-ECDSA-AES256-GCM-SHA384',
+  'ECDHE-RSA-AES256-GCM-SHA384',
+  'ECDHE-ECDSA-CHACHA20-POLY1305',
+  'ECDHE-RSA-CHACHA20-POLY1305',
+  'ECDHE-ECDSA-AES128-GCM-SHA256',
+  'ECDHE-RSA-AES128-GCM-SHA256',
+] as const;
+/** The same for each certificate. Source: job-dispatch.md row B12. */
+const SECURITY = { minVersion: 'TLSv1.2', ciphers: CIPHER_SUITES.join(':') } as const;
 
 /**
  * TLS in front of the relay: each TLS connection becomes one connection to the relay's Unix socket,
@@ -78,7 +96,7 @@ const MIN_VERSION = 'TLSv1.2';
 export async function startTlsTerminator(options: TlsTerminatorOptions): Promise<TlsTerminator> {
   const server = createServer({
     ...(await loadTlsCertificate(options)),
-    minVersion: MIN_VERSION,
+    ...SECURITY,
     ALPNProtocols: ['http/1.1'],
     handshakeTimeout: options.handshakeTimeoutMs,
     allowHalfOpen: true,
@@ -178,7 +196,7 @@ class Terminator implements TlsTerminator {
   async reload(): Promise<void> {
     this.#server.setSecureContext({
       ...(await loadTlsCertificate(this.#options)),
-      minVersion: MIN_VERSION,
+      ...SECURITY,
     });
   }
 
