@@ -9,7 +9,8 @@ import { FINAL_STATES, STATUS_NUMBERS } from './run-state.ts';
 // that an end without its callback cannot be, whatever breaks; sent by callback-delivery.ts.
 
 const callbackSchema = v.object({
-  id: idSchema,
+  /** The run's and more, hence longer than ids are. */
+  id: v.string(),
   runId: idSchema,
   /** Whose key signs it. */
   owner: principalSchema,

@@ -105,7 +105,7 @@ export const runSchema = v.object({
   innerError: v.optional(v.string()),
   cpuPercent: v.optional(v.number()),
   memoryMb: v.optional(v.number()),
-  output: v.optional(v.object({ key: idSchema, parts: countSchema, bytes: countSchema })),
+  output: v.optional(v.object({ key: v.string(), parts: countSchema, bytes: countSchema })),
 });
 export type Run = v.InferOutput<typeof runSchema>;
 

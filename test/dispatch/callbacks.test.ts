@@ -80,6 +80,20 @@ describe('the end of a run', () => {
     await expect(events(id)).resolves.toContain('callbackDelivered');
   });
 
+  test('is told of a run whose id is as long as it may be, with its outputs', async () => {
+    await bench.setPresence('m1');
+    const id = await bench.submit({ id: 'r'.repeat(64), callbackUrl: URL_TEXT });
+    await bench.changes.advance(id, { type: 'picked', machineId: 'm1' });
+    const about = { runId: id, attempt: 1, fence: 1 };
+    await bench.reports.start('m1', { ...about, instance: 'i1' });
+    const outputs = { text: 'x' };
+    const result = { v: 1, type: 'result', ...about, status: 'Succeeded', outputs } as const;
+    await bench.reports.result('m1', result);
+    await delivery.sweep();
+    expect(requests).toHaveLength(1);
+    await expect(bench.runs.outputs(ANN, id)).resolves.toContain('"x"');
+  });
+
   test('without an address is told nobody', async () => {
     await ended({});
     await expect(bench.repository.count('outbox')).resolves.toBe(0);
