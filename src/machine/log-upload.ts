@@ -50,7 +50,9 @@ export class LogUpload {
     this.#log = options.log;
     this.#signal = options.signal;
     options.signal.addEventListener('abort', () => this.grown(), { once: true });
-    this.done = this.#run();
+    this.done = this.#run().catch((error: unknown) => {
+      this.#log.error({ ...this.#about, err: error }, 'log upload broke down');
+    });
   }
 
   /** There may be more in the file. */

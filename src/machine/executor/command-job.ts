@@ -74,9 +74,15 @@ export const runCommand: RunJob = async surroundings => {
   return ending.outcome(outcomeOf(end, readOutputs(files.outputs, go.limits.outputBytes)));
 };
 
+/** Where the service's own secrets are, and who starts it. */
+const SERVICE_VARIABLES: ReadonlySet<string> = new Set(['CREDENTIALS_DIRECTORY', 'NOTIFY_SOCKET']);
+
 /** The account's environment without what is meant for Halfway itself. */
 export function outsideEnvironment(env = process.env): NodeJS.ProcessEnv {
-  return Object.fromEntries(Object.entries(env).filter(([name]) => !name.startsWith('HALFWAY_')));
+  const kept = Object.entries(env).filter(
+    ([name]) => !name.startsWith('HALFWAY_') && !SERVICE_VARIABLES.has(name),
+  );
+  return Object.fromEntries(kept);
 }
 
 async function assetOf({ go, folder, ending }: JobSurroundings) {

@@ -1,13 +1,17 @@
-import { chmodSync, chownSync, mkdirSync, readdirSync, statSync } from 'node:fs';
+import { createHash } from 'node:crypto';
+import { once } from 'node:events';
+import { chmodSync, chownSync, mkdirSync, readdirSync, statSync, writeFileSync } from 'node:fs';
+import { createServer } from 'node:http';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
-import type { Offer } from '../../../src/jobs/messages.ts';
+import type { Job, Offer } from '../../../src/jobs/messages.ts';
 import type { CredentialOpener } from '../../../src/machine/ports.ts';
 import { faultOf, OsAccountHost } from '../../../src/machine/session-hosts/os-account-host.ts';
 import { makeAccount, requireRoot, type TestAccount } from '../../support/accounts.ts';
 import { startMachineProcess } from '../../support/machine-process.ts';
 import { controlBench, noOpener, startMachine } from '../../support/machine-runs.ts';
 import { someFolder } from '../../support/some-folder.ts';
+import { until } from '../../support/within.ts';
 
 const SEALED: Partial<Offer> = {
   connection: { id: 'c1', version: 1, targetKind: 'machine', targetId: 'm1' },
@@ -25,6 +29,7 @@ function opens(user: string, password: string, domain = ''): CredentialOpener {
 async function runAs(
   { name, password }: Pick<TestAccount, 'name' | 'password'>,
   command = ['/bin/sh', '-c', 'id -u; echo "$HOME"; pwd; echo "${HALFWAY_TOKEN-none}"'],
+  job: Partial<Job> = {},
 ) {
   requireRoot();
   const control = await controlBench();
@@ -34,7 +39,7 @@ async function runAs(
     // The accounts come as far as this one, and not into a test's own folder.
     socketFolder: undefined,
   });
-  const offer = await control.submitted({ command }, SEALED);
+  const offer = await control.submitted({ command, ...job }, SEALED);
   await machine.door.offer(offer);
   const run = await control.ended(offer.runId, 30_000);
   return { run, log: await control.logOf(offer.runId) };
@@ -88,6 +93,31 @@ test.each([
   expect(log).toBe('');
 });
 
+test('an asset is fetched by the account, through the proxy of its own environment', async () => {
+  const content = '#!/bin/sh\necho "asset of $(id -un)"\n';
+  const asked: string[] = [];
+  const proxy = createServer(({ url = '' }, response) => {
+    asked.push(url);
+    response.end(content);
+  });
+  proxy.listen(0, '127.0.0.1');
+  await once(proxy, 'listening');
+  const address = proxy.address();
+  if (address === null || typeof address === 'string') throw new Error('no port');
+  using account = makeAccount();
+  const profile = `/home/${account.name}/.profile`;
+  writeFileSync(profile, `export http_proxy=http://127.0.0.1:${address.port}\n`);
+  chmodSync(profile, 0o644);
+  const asset = {
+    url: 'http://assets.example/driver',
+    sha256: createHash('sha256').update(content).digest('hex'),
+  };
+  const { run, log } = await runAs(account, ['/bin/sh', '-c', '"$HALFWAY_ASSET"'], { asset });
+  proxy.close();
+  expect([run.state, log]).toEqual(['Succeeded', `asset of ${account.name}\n`]);
+  expect(asked).toEqual([asset.url]);
+});
+
 test('a job of another account is ended with all of its processes', async () => {
   using account = makeAccount();
   const control = await controlBench();
@@ -102,6 +132,7 @@ test('a job of another account is ended with all of its processes', async () => 
   );
   await machine.door.offer({ ...offer, limits: { ...offer.limits, runSeconds: 1 } });
   await expect(control.ended(offer.runId, 30_000)).resolves.toMatchObject({ state: 'TimedOut' });
+  await until('the end of all', () => processesOfAccount(account.uid).length === 0);
 });
 
 test('a service that is not root signs in as well, and ends what it may not end itself', async () => {
