@@ -5,7 +5,7 @@ import { build } from 'hdr-histogram-js';
 import { HybridConnectionListener } from '../../src/client/client.ts';
 import { startHalfway, type Halfway } from '../subjects/halfway.ts';
 import { Cleanup } from '../support/cleanup.ts';
-import { cpuMs, memoryBytes, PINNING, sleep } from '../support/process.ts';
+import { cpuMs, memoryBytes, PINNING, sleep, starvedMs } from '../support/process.ts';
 import type { Cell, Result, Scenario, ScenarioOptions } from '../support/scenario.ts';
 import { SimulatedMachines, type TimedRun } from '../support/simulated-machines.ts';
 
@@ -44,13 +44,11 @@ const QUICK: Size = {
   jobMs: 1_000,
 };
 
-interface Measured {
+interface Measured extends Usage {
   readonly name: string;
   readonly count: number;
   readonly perSec: number;
   readonly latenciesMs: readonly number[];
-  readonly cpuMs: number;
-  readonly elapsedMs: number;
 }
 
 /**
@@ -87,12 +85,15 @@ async function run(options: ScenarioOptions): Promise<Result> {
       'CPU ms each',
       'this/request',
       'CPU %',
+      'starved %',
     ],
     rows: [relayed, single, paced, flatOut].map(each => rowOf(each, relayed)),
     notes: [
       'request: from sending to the answer. single run: from sending its request to its acceptance at the',
       `machine, which is idle. backlog: ${grouped(size.backlog)} runs wait; from the end of one on a machine, as the`,
       'server has it, to the acceptance of the next. Wanted is a p99 below 100 ms in both, and CPU below 100 %.',
+      'starved: of the time so much the server could have run and other programs had its core; more than a little,',
+      'and the times are theirs.',
       `Each run is asked for, offered, started and ended. The backlog was asked for at ${askedPerSec.toFixed(0)} runs/s.`,
       `Registering a machine, its listener and its connection: ${registeringMs.toFixed(1)} ms of CPU. Machines that`,
       `do nothing but listen and say hello: ${idlePercent.toFixed(1)} % CPU. Memory at the end: ${(memoryBytes(halfway.pid).now / MIB).toFixed(0)} MiB.`,
@@ -255,15 +256,22 @@ async function atRate(count: number, perSec: number, begin: () => Promise<void>)
   await Promise.all(all);
 }
 
-function usage({ pid }: Halfway): () => { readonly cpuMs: number; readonly elapsedMs: number } {
-  const [cpuBefore, startMs] = [cpuMs(pid), performance.now()];
-  return () => ({ cpuMs: cpuMs(pid) - cpuBefore, elapsedMs: performance.now() - startMs });
+interface Usage {
+  readonly cpuMs: number;
+  readonly starvedMs: number;
+  readonly elapsedMs: number;
 }
 
-function perSecond(
-  count: number,
-  used: { readonly cpuMs: number; readonly elapsedMs: number },
-): { readonly cpuMs: number; readonly elapsedMs: number; readonly perSec: number } {
+function usage({ pid }: Halfway): () => Usage {
+  const before = { cpuMs: cpuMs(pid), starvedMs: starvedMs(pid), startMs: performance.now() };
+  return () => ({
+    cpuMs: cpuMs(pid) - before.cpuMs,
+    starvedMs: starvedMs(pid) - before.starvedMs,
+    elapsedMs: performance.now() - before.startMs,
+  });
+}
+
+function perSecond(count: number, used: Usage): Usage & { readonly perSec: number } {
   return { ...used, perSec: (count * 1_000) / used.elapsedMs };
 }
 
@@ -278,6 +286,7 @@ function rowOf(measured: Measured, relayed: Measured): readonly Cell[] {
   const [p50 = 0, p99 = 0] = [50, 99].map(share => histogram.getValueAtPercentile(share) / 1_000);
   const eachMs = measured.cpuMs / count;
   const ratio = eachMs / (relayed.cpuMs / relayed.count);
-  const cpuPercent = (100 * measured.cpuMs) / elapsedMs;
-  return [name, count, perSec, p50, p99, histogram.maxValue / 1_000, eachMs, ratio, cpuPercent];
+  const maxMs = histogram.maxValue / 1_000;
+  const percents = [measured.cpuMs, measured.starvedMs].map(ms => (100 * ms) / elapsedMs);
+  return [name, count, perSec, p50, p99, maxMs, eachMs, ratio, ...percents];
 }

@@ -115,6 +115,17 @@ export function cpuMs(pid: number): number {
   return (Number(fields[11]) + Number(fields[12])) * CPU_TICK_MS;
 }
 
+/** How long the main thread of a process could have run and got no processor, in milliseconds; NaN: not to be had. */
+export function starvedMs(pid: number): number {
+  try {
+    const [, waitedNs = ''] = readFileSync(`/proc/${pid}/schedstat`, 'utf8').split(' ');
+    return Number(waitedNs) / 1e6;
+  } catch {
+    // Kernels without CONFIG_SCHED_INFO have no such file.
+    return Number.NaN;
+  }
+}
+
 /** Memory of a process now (`VmRSS`) and at its highest (`VmHWM`). */
 export function memoryBytes(pid: number): { readonly now: number; readonly peak: number } {
   const status = readFileSync(`/proc/${pid}/status`, 'utf8');
