@@ -400,6 +400,7 @@ describe('machines and groups', () => {
     await dialog.getByLabel('Description').fill('d'.repeat(2_001));
     await dialog.getByRole('button', { name: 'Create group' }).click();
     await dialog.getByRole('alert').waitFor();
+    await dialog.locator('.fault').nth(1).waitFor();
     for (const label of ['Name', 'Description']) {
       const field = dialog.getByLabel(label);
       expect(await field.getAttribute('aria-invalid')).toBe('true');
@@ -444,9 +445,11 @@ describe('what starts runs by itself', () => {
     await dialog.getByLabel('Connection').selectOption(connection);
     await dialog.getByLabel('Name of the job').fill('morning');
     await dialog.getByLabel('Script').fill('true');
+    await dialog.getByText('Time, priority').click();
+    await dialog.getByLabel('Session').selectOption('attended');
     await dialog.getByRole('button', { name: 'Create schedule' }).click();
     const times = dialog.getByLabel('Times', { exact: true });
-    await dialog.getByRole('alert').waitFor();
+    await dialog.locator('.fault').waitFor();
     expect(await times.getAttribute('aria-invalid')).toBe('true');
     await times.fill('0 6 * * *');
     await dialog.getByRole('button', { name: 'Create schedule' }).click();
