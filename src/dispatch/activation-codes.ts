@@ -1,7 +1,7 @@
 import { randomBytes } from 'node:crypto';
 import * as v from 'valibot';
 import type { Clock } from '../base/clock.ts';
-import { requireIn, type Caller } from './access.ts';
+import { requireIn, requireMay, type Caller } from './access.ts';
 import { audit } from './audit.ts';
 import { parseBody, sha256Of } from './checks.ts';
 import { pageOf, type Page, type PageQuery } from './paging.ts';
@@ -48,9 +48,7 @@ export class ActivationCodes {
   ): Promise<{ readonly text: string; readonly code: ActivationCode }> {
     requireIn(caller, 'make');
     const { name, expiresInSeconds, uses, groupId, labels } = parseBody(newCodeSchema, body);
-    if (groupId !== undefined && (await this.#repository.get(GROUP, groupId)) === undefined) {
-      throw new Problem('MachineGroupNotFound');
-    }
+    if (groupId !== undefined) await this.#requireGroup(caller, groupId);
     const text = `${PREFIX}${randomBytes(SECRET_BYTES).toString('base64url')}`;
     const sha256 = sha256Of(text);
     const id = sha256.slice(0, ID_CHARS);
@@ -109,6 +107,13 @@ export class ActivationCodes {
       throw new Problem('TokenInvalid', 'the activation code is wrong, used up or expired');
     }
     return code;
+  }
+
+  /** Whoever has the code lets machines into the group: so must whoever makes it be able to. */
+  async #requireGroup(caller: Caller, groupId: string): Promise<void> {
+    const group = await this.#repository.get(GROUP, groupId);
+    if (group === undefined) throw new Problem('MachineGroupNotFound');
+    requireMay(caller, 'edit', group.value);
   }
 
   /** Adds to a registration's draft that the code was used once more. */

@@ -3,6 +3,7 @@ import { ActivationCodes } from '../../src/dispatch/activation-codes.ts';
 import { readAudit } from '../../src/dispatch/audit.ts';
 import type { Caller } from '../../src/dispatch/access.ts';
 import { DispatchKeys } from '../../src/dispatch/dispatch-key.ts';
+import { Groups } from '../../src/dispatch/groups.ts';
 import { MachinePresence } from '../../src/dispatch/machine-presence.ts';
 import { MachineRegistration } from '../../src/dispatch/machine-registration.ts';
 import { MachineTokens } from '../../src/dispatch/machine-tokens.ts';
@@ -160,6 +161,22 @@ describe('activation codes', () => {
     expect(endpoints.size).toBe(2);
     const stored = await bench.store.get('dev', { kind: 'code', id: code.id });
     expect(stored?.text).not.toContain(text);
+  });
+
+  test('are for a group only when their maker may change it: whoever has one gets its key package', async () => {
+    const { id } = await new Groups(bench.repository, bench.changes, bench.clock).create(ANN, {
+      name: 'desks',
+    });
+    const carl: Caller = { name: 'user:carl', isAdmin: false, role: 'maker' };
+    await expect(codes.create(carl, { groupId: id })).rejects.toMatchObject({
+      code: 'AccessDenied',
+    });
+    await expect(codes.create(ANN, { groupId: id })).resolves.toMatchObject({
+      code: { groupId: id },
+    });
+    await expect(codes.create(ANN, { groupId: 'none' })).rejects.toMatchObject({
+      code: 'MachineGroupNotFound',
+    });
   });
 
   test('end with their time, and when they are deleted', async () => {
