@@ -29,7 +29,7 @@ export class KeyRotationChore {
   }
 
   async sweep(): Promise<void> {
-    const rotations = await this.#repository.range(ROTATIONS_INDEX, { limit: AT_A_TIME });
+    const rotations = await this.#repository.all(ROTATIONS_INDEX, { limit: AT_A_TIME });
     await oneByOne(rotations, ({ member }) => this.#tolerant(() => this.#advance(member)));
     const due = { to: this.#clock.wallMs(), limit: AT_A_TIME };
     const former = await this.#repository.range(FORMER_KEYS_INDEX, due);

@@ -60,6 +60,26 @@ export class Repository {
     return this.#store.range(this.partition, index, query);
   }
 
+  /**
+   * All entries, read `limit` at a time. For those who look at each and cannot be sure that it is gone then: who
+   * reads the first ones only sees the same again and again, and never what is behind them.
+   */
+  async all(
+    index: string,
+    query: Pick<RangeQuery, 'to'> & { readonly limit: number },
+  ): Promise<readonly IndexEntry[]> {
+    const entries: IndexEntry[] = [];
+    for (;;) {
+      const after = entries.at(-1);
+      const more = await this.range(index, {
+        ...query,
+        ...(after === undefined ? {} : { after }),
+      });
+      entries.push(...more);
+      if (more.length < query.limit) return entries;
+    }
+  }
+
   count(index: string): Promise<number> {
     return this.#store.count(this.partition, index);
   }

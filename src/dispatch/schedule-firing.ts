@@ -10,7 +10,8 @@ import { moveDue, scheduleHistoryLog, SCHEDULES_DUE_INDEX } from './schedules.ts
 
 /** Who is later than this was not there: what the schedule says of missed times is done. */
 export const MISSED_AFTER_MS = 60_000;
-const AT_A_TIME = 50;
+/** Read at a time. */
+const AT_A_TIME = 200;
 const HISTORY_KEEP = 100;
 
 /**
@@ -29,8 +30,8 @@ export class ScheduleFiring {
   }
 
   async sweep(): Promise<void> {
-    const query = { to: this.#clock.wallMs(), limit: AT_A_TIME };
-    const due = await this.#repository.range(SCHEDULES_DUE_INDEX, query);
+    const to = this.#clock.wallMs();
+    const due = await this.#repository.all(SCHEDULES_DUE_INDEX, { to, limit: AT_A_TIME });
     await oneByOne(due, ({ member }) => this.#fire(member));
   }
 

@@ -126,6 +126,18 @@ describe('a schedule', () => {
     await expect(outcomes(id)).resolves.toEqual(['missed']);
   });
 
+  test('starts however many before it find no room', async () => {
+    await bench.addMachine('m2');
+    await bench.addConnection('c2', { kind: 'machine', id: 'm2' });
+    await bench.fillQueue('q:machine:m1', WAITING_RUNS_MAX);
+    for (let n = 0; n < 201; n += 1) await schedules.create(ANN, body());
+    bench.clock.advance(1_000);
+    const { id } = await schedules.create(ANN, body({ run: { connectionId: 'c2', job: JOB } }));
+    bench.clock.advance(600_000);
+    await firing.sweep();
+    await expect(outcomes(id)).resolves.toEqual(['started']);
+  });
+
   test('that is disabled is not due, and begins anew when it is enabled', async () => {
     const { id, version } = await schedules.create(ANN, body());
     await schedules.patch(ANN, id, version, { isEnabled: false });
