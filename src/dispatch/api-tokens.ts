@@ -67,10 +67,8 @@ export class ApiTokens {
     if (token === undefined || !isEqual(token.value.sha256, sha256)) {
       throw new Problem('TokenInvalid');
     }
-    const { expiresAtMs, principal, isAdmin } = token.value;
-    if (expiresAtMs !== undefined && expiresAtMs <= this.#clock.wallMs()) {
-      throw new Problem('TokenInvalid');
-    }
+    const { principal, isAdmin } = token.value;
+    if (this.#isExpired(token.value)) throw new Problem('TokenInvalid');
     if (!principal.startsWith(USER_PREFIX)) return { name: principal, isAdmin };
     const user = await this.find(principal);
     if (user === undefined) throw new Problem('TokenInvalid');
@@ -87,7 +85,10 @@ export class ApiTokens {
       return { name, isAdmin: user.value.isAdmin };
     }
     const token = await this.#repository.get(TOKEN, id);
-    return token?.value.principal === name ? { name, isAdmin: token.value.isAdmin } : undefined;
+    const isGood = token !== undefined && !this.#isExpired(token.value);
+    return isGood && token.value.principal === name
+      ? { name, isAdmin: token.value.isAdmin }
+      : undefined;
   }
 
   /** Makes a token; its text is told this once. Users make their own, administrators all. */
@@ -142,6 +143,10 @@ export class ApiTokens {
       audit(draft, { atMs, action: 'token.delete', by: caller.name, object: id });
       return { draft, answer: undefined };
     });
+  }
+
+  #isExpired({ expiresAtMs }: ApiToken): boolean {
+    return expiresAtMs !== undefined && expiresAtMs <= this.#clock.wallMs();
   }
 
   async #ownOf(caller: Principal, id: string): Promise<Versioned<ApiToken>> {

@@ -43,6 +43,14 @@ test('create() makes a token that acts as its user until it is deleted, disabled
   expect(token.principal).toBe('user:ann');
 });
 
+test('find() knows nobody any more whose token has expired', async () => {
+  const { tokens, clock } = setUp();
+  const { token } = await tokens.create(ADMIN, { name: 'ci', expiresInSeconds: 3600 });
+  await expect(tokens.find(token.principal)).resolves.toMatchObject({ name: token.principal });
+  clock.advance(3600_000);
+  await expect(tokens.find(token.principal)).resolves.toBeUndefined();
+});
+
 test('the text of a token is in no record', async () => {
   const { tokens, store } = setUp();
   const { text, token } = await tokens.create(ADMIN, { name: 'ci', isAdmin: true });
