@@ -50,13 +50,17 @@ export function httpsCallbacks(options: HttpsCallbacksOptions): CallbackSender {
   };
 }
 
+const GIVEN_OUT = ipaddr.IPv6.parse('2000::');
+
 /** Whether an address is of the public Internet. IPv4 in any IPv6 clothing counts as what it stands for, or is refused. */
 export function isPublicAddress(text: string): boolean {
   if (isIP(text) === 0) return false;
   const address = ipaddr.process(text.replace(/%.*$/s, ''));
   // Loopback, private, link-local, multicast, unique local, carrier NAT, 6to4, Teredo, NAT64, documentation:
   // all of them are ranges of another name.
-  return address.range() === 'unicast';
+  if (address.range() !== 'unicast') return false;
+  // Of IPv6 one eighth is given out (2000::/3). IPv4 also hides in what is not, as in ::7f00:1.
+  return !(address instanceof ipaddr.IPv6) || address.match(GIVEN_OUT, 3);
 }
 
 async function addressesOf(
