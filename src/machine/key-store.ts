@@ -1,4 +1,3 @@
-import { randomBytes } from 'node:crypto';
 import type { KeyObject } from 'node:crypto';
 import { decodeBase64Url } from '../crypto/base64url.ts';
 import { newSigningKey, pointOf, signingKeyOf } from '../crypto/es256.ts';
@@ -175,15 +174,8 @@ export class KeyStore {
 
   #removeAll(isMeant: (name: string) => boolean): void {
     for (const name of this.#folder.names().filter(isKeyFile).filter(isMeant)) {
-      this.#overwrite(name);
-      this.#folder.remove(name);
+      this.#folder.wipe(name);
     }
-  }
-
-  /** Best effort: journals and snapshots of file systems may keep what was there. */
-  #overwrite(name: string): void {
-    const length = this.#folder.read(name)?.length ?? 0;
-    this.#folder.write(name, randomBytes(length));
   }
 
   #write(name: string, secret: Uint8Array): void {

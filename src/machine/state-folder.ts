@@ -119,6 +119,32 @@ export class StateFolder {
     this.#sync();
   }
 
+  /**
+   * Removes the file and overwrites what was in it. Safe to call when it is not there. Best effort: disks and file
+   * systems that write elsewhere keep what was there for a while.
+   */
+  wipe(name: string): void {
+    const path = this.pathOf(name);
+    let file: number;
+    try {
+      file = openSync(path, constants.O_WRONLY | constants.O_NOFOLLOW);
+    } catch (error) {
+      if (hasCode(error, 'ENOENT')) return;
+      throw stateError(`Cannot overwrite "${path}": ${textOf(error)}`, error);
+    }
+    try {
+      // First, so that nobody finds noise in place of a key when this breaks off.
+      this.remove(name);
+      const { size } = fstatSync(file);
+      const noise = randomBytes(Math.min(size, FILE_BYTES_MAX));
+      let at = 0;
+      while (at < noise.length) at += writeSync(file, noise, at, noise.length - at, at);
+      fsyncSync(file);
+    } finally {
+      closeSync(file);
+    }
+  }
+
   names(): readonly string[] {
     return readdirSync(this.path);
   }

@@ -1,3 +1,4 @@
+import { linkSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { newScalar, openingKeyOf } from '../../src/crypto/key-pair.ts';
@@ -32,6 +33,21 @@ describe('KeyStore', () => {
     using it = bench();
     const gone = { identity: 'i'.repeat(43), encryption: 'e'.repeat(43) };
     await expect(it.store.load(gone)).rejects.toThrow(/is missing: restore it.*--force/);
+  });
+
+  test('what is removed is overwritten where it was', async () => {
+    using it = bench();
+    const { kid } = await it.store.addEncryptionKey();
+    const [name = ''] = it.folder.names();
+    const path = it.folder.pathOf(name);
+    const before = readFileSync(path);
+    const other = `${path}.link`;
+    linkSync(path, other);
+    it.store.removeEncryptionKey(kid);
+    expect(it.folder.names()).toEqual([`${name}.link`]);
+    const after = readFileSync(other);
+    expect(after).toHaveLength(before.length);
+    expect(after).not.toEqual(before);
   });
 
   test('keys of groups are told apart, also where one name begins with the other', async () => {
