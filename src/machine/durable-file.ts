@@ -120,7 +120,8 @@ async function readIfThere(path: string): Promise<Buffer> {
   }
 }
 
-async function syncFolder(path: string): Promise<void> {
+/** What is new, renamed or gone in the folder of a path is so on disk when this resolves. */
+export async function syncFolder(path: string): Promise<void> {
   const folder = await open(dirname(path), 'r');
   try {
     await folder.sync();

@@ -3,7 +3,7 @@ import { mkdir, open, readdir, readFile, rm, stat, type FileHandle } from 'node:
 import { join } from 'node:path';
 import * as v from 'valibot';
 import { offerSchema, type Offer } from '../jobs/messages.ts';
-import { writeDurably } from './durable-file.ts';
+import { syncFolder, writeDurably } from './durable-file.ts';
 import { outcomeSchema, type Outcome } from './executor/messages.ts';
 import type { Attempt } from './ports.ts';
 
@@ -48,6 +48,7 @@ export class RunFolder {
     };
     try {
       await writeDurably(join(path, 'offer.json'), JSON.stringify(record));
+      await syncFolder(path);
     } catch (error) {
       await rm(path, { recursive: true, force: true });
       throw error;
