@@ -1,10 +1,10 @@
 import { once } from 'node:events';
-import { createServer, request as httpRequest } from 'node:http';
+import { createServer, request as httpRequest, type IncomingMessage } from 'node:http';
 import { connect } from 'node:net';
 import type { Duplex } from 'node:stream';
 
 /** What becomes of a WebSocket handshake. */
-export type Obstacle = 'swallows' | 'holds-back' | 'cuts' | 'breaks-soon';
+export type Obstacle = 'swallows' | 'holds-back' | 'cuts' | 'breaks-soon' | 'strips';
 
 export interface UpgradeObstacle extends AsyncDisposable {
   readonly port: number;
@@ -16,7 +16,8 @@ export interface UpgradeObstacle extends AsyncDisposable {
 
 /**
  * An HTTP intermediary that forwards requests as they should be, and WebSockets not: it gives no answer,
- * lets the 101 through and nothing after it, cuts the handshake, or cuts the WebSocket a moment later.
+ * lets the 101 through and nothing after it, cuts the handshake, cuts the WebSocket a moment later, or strips the
+ * handshake of what makes it one, so that the relay answers an ordinary request.
  */
 export async function startUpgradeObstacle(
   relayPort: number,
@@ -46,6 +47,10 @@ export async function startUpgradeObstacle(
     if (!isClear && obstacle === 'swallows') return;
     if (!isClear && obstacle === 'cuts') {
       near.destroy();
+      return;
+    }
+    if (!isClear && obstacle === 'strips') {
+      forwardStripped(head, near, relayPort);
       return;
     }
     const far = connect(relayPort, '127.0.0.1');
@@ -87,4 +92,21 @@ export async function startUpgradeObstacle(
       await new Promise(resolve => void server.close(resolve));
     },
   };
+}
+
+/** As proxies do that know nothing of upgrades: both headers are of one hop, and end at it. */
+function forwardStripped(head: IncomingMessage, near: Duplex, port: number): void {
+  const { upgrade: _, connection: _of, ...headers } = head.headers;
+  const { method, url: path } = head;
+  const far = httpRequest({ host: '127.0.0.1', port, method, path, headers }, answer => {
+    const lines = [`HTTP/1.1 ${answer.statusCode} ${answer.statusMessage}`, 'Connection: close'];
+    for (const [name, value] of Object.entries(answer.headers)) {
+      if (name !== 'connection' && name !== 'transfer-encoding')
+        lines.push(`${name}: ${String(value)}`);
+    }
+    near.write(`${lines.join('\r\n')}\r\n\r\n`);
+    answer.pipe(near);
+  });
+  far.on('error', () => near.destroy());
+  far.end();
 }
