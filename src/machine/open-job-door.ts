@@ -29,6 +29,8 @@ export interface JobDoorOptions {
   readonly agentVersion: string;
   /** Sends a hello soon: what the control plane makes of the runs is waited for. */
   readonly askStandings: () => void;
+  /** The folder was made on another computer, where what it has in hand may go on: see `RunSupervisor.recover`. */
+  readonly isFromElsewhere?: boolean;
   /** Between two tries of a report, by how many failed in a row; another than the usual for tests. */
   readonly retryDelayMs?: (failures: number) => number;
   /** For tests of full disks. */
@@ -65,6 +67,7 @@ export async function openJobDoor(options: JobDoorOptions): Promise<JobDoor> {
       agentVersion,
       socketFolder,
       askStandings,
+      isFromElsewhere: options.isFromElsewhere ?? false,
       retryDelayMs: options.retryDelayMs ?? retryDelayMs,
     };
     return new RunSupervisor(tools, runs, async () => {

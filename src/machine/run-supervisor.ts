@@ -5,6 +5,7 @@ import { ActiveRun } from './active-run.ts';
 import type { JournalEntry } from './journal-state.ts';
 import { openSecrets } from './open-secrets.ts';
 import type { Attempt, JobDoor, RunInHand, Standing } from './ports.ts';
+import { isAlive } from './process-identity.ts';
 import { RunFolder } from './run-folder.ts';
 import type { RunTools } from './run-tools.ts';
 import type { SessionFault } from './session-hosts/session-host.ts';
@@ -96,6 +97,10 @@ export class RunSupervisor implements JobDoor {
     this.#isDraining = isDraining;
   }
 
+  /**
+   * A journal that was begun on another computer may be a copy: what began there may go on, and only the lease's end
+   * can tell that it does not. So nothing is said of runs that have neither a process nor a result here.
+   */
   async recover(): Promise<void> {
     const names = new Set<string>();
     for (const entry of this.#tools.journal.entries()) {
@@ -105,6 +110,10 @@ export class RunSupervisor implements JobDoor {
           { runId: entry.runId, fence: entry.fence },
           'the files of a run are damaged',
         );
+      }
+      if (this.#tools.isFromElsewhere && !(await isHere(entry, known))) {
+        await this.#forget(entry);
+        continue;
       }
       const folder = known ?? (await RunFolder.create(this.#folder, unknownOffer(entry)));
       names.add(folder.name);
@@ -202,6 +211,18 @@ export class RunSupervisor implements JobDoor {
     return undefined;
   }
 
+  async #forget({ runId, attempt, fence }: JournalEntry): Promise<void> {
+    const { journal, clock, log } = this.#tools;
+    const about = { runId, attempt, fence };
+    log.warn(about, 'a run that another computer began is left to it');
+    try {
+      await journal.write({ type: 'OVER', ...about, atMs: clock.wallMs() });
+    } catch (error) {
+      // The next process of the service forgets it.
+      log.error({ ...about, err: error }, 'a run could not be written down');
+    }
+  }
+
   #begin(entry: JournalEntry, folder: RunFolder): void {
     const key = keyOf(entry);
     const run = new ActiveRun(entry, folder, this.#tools);
@@ -231,6 +252,16 @@ function later(code: JobErrorCode) {
 
 function keyOf({ runId, attempt, fence }: Attempt): string {
   return `${runId} ${attempt} ${fence}`;
+}
+
+/** Whether an attempt of the journal can be seen on this computer. */
+async function isHere(
+  { state, launched }: JournalEntry,
+  folder: RunFolder | undefined,
+): Promise<boolean> {
+  if (state === 'RESULT') return true;
+  if (launched === undefined) return false;
+  return isAlive(launched.executor) || (await folder?.readOutcome()) !== undefined;
 }
 
 /** In place of one that was lost, for what is left to do: nothing of it is launched. */

@@ -19,6 +19,8 @@ export interface RunTools {
   readonly socketFolder: string;
   /** Asks for a hello soon, because its answer is waited for. */
   readonly askStandings: () => void;
+  /** The journal was begun on another computer. */
+  readonly isFromElsewhere: boolean;
   /** Between two tries of a report. */
   readonly retryDelayMs: (failures: number) => number;
 }

@@ -1,9 +1,11 @@
-import { existsSync, readdirSync, readFileSync } from 'node:fs';
+import { randomUUID } from 'node:crypto';
+import { cpSync, existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
 import { ProcessHost } from '../../src/machine/session-hosts/process-host.ts';
 import { ANN } from '../support/dispatch.ts';
 import { controlBench, startMachine, type ControlBench } from '../support/machine-runs.ts';
+import { someFolder } from '../support/some-folder.ts';
 import { until } from '../support/within.ts';
 
 const shell = (script: string) => ({ command: ['/bin/sh', '-c', script] });
@@ -356,6 +358,31 @@ test('close() ends no job, and recover() takes it up again with its log, cancel 
   await control.control.cancel(ANN, runId, 'kill');
   machine.door.cancel({ v: 1, type: 'cancel', runId, mode: 'kill', graceSeconds: 0, by: 'ann' });
   await expect(control.ended(runId)).resolves.toMatchObject({ state: 'Cancelled' });
+});
+
+test('recover() says nothing of runs that another computer began, and may go on with', async () => {
+  const control = await controlBench();
+  await using machine = await startMachine(control);
+  const running = await control.submitted(shell('echo up; sleep 2'));
+  await machine.door.offer(running);
+  await logged(control, running.runId, 'up');
+  control.channel.isReachable = false;
+  const accepted = await control.submitted(shell('true'));
+  await machine.door.offer(accepted);
+  using elsewhere = someFolder();
+  const folder = join(elsewhere.path, 'jobs');
+  cpSync(machine.folder, folder, { recursive: true });
+  const journal = join(folder, 'journal.jsonl');
+  const bootId = `"bootId":"${randomUUID()}"`;
+  writeFileSync(journal, readFileSync(journal, 'utf8').replaceAll(/"bootId":"[^"]*"/g, bootId));
+  control.channel.isReachable = true;
+  const before = control.calls.length;
+  await using copy = await startMachine(control, { folder, isFromElsewhere: true });
+  expect(copy.door.journal()).toEqual([]);
+  for (const { runId } of [running, accepted]) {
+    await expect(control.ended(runId)).resolves.toMatchObject({ state: 'Succeeded', starts: 1 });
+  }
+  expect(control.calls.slice(before)).not.toContain('startInterrupted');
 });
 
 test('cancel by the answer to a renewal ends a job as the command does', async () => {

@@ -55,7 +55,7 @@ export async function runMachine(
     context.onBug(bug => log.fatal({ err: bug }, 'uncaught error'));
     const installation = installationOf(machine.folder);
     requireAllowedTenant(machine.record.tenant, installation);
-    lookAtKeys(machine, log);
+    const isFromElsewhere = lookAtOrigin(machine, log);
     const { folder, access } = machine;
     const { clock, version } = context;
     const instance = randomUUID();
@@ -81,6 +81,7 @@ export async function runMachine(
       instance,
       agentVersion: version,
       askStandings: () => service.askStandings(),
+      isFromElsewhere,
     });
     let isStopping = false;
     const ignoreSignals = context.onSignal(['SIGTERM', 'SIGINT'], signal => {
@@ -118,7 +119,8 @@ async function openDoor(
   }
 }
 
-function lookAtKeys({ keyStore, record }: OpenMachine, log: CommandLog): void {
+/** Says what is to be known of keys and state folder; returns whether that was made on another computer. */
+function lookAtOrigin({ keyStore, record }: OpenMachine, log: CommandLog): boolean {
   if (keyStore.protection === 'plain') {
     log.warn({}, 'private keys are kept in plain files of this account');
   } else {
@@ -127,11 +129,13 @@ function lookAtKeys({ keyStore, record }: OpenMachine, log: CommandLog): void {
   }
   const digest = hardwareDigest();
   const isElsewhere = record.hardwareDigest !== undefined && digest !== record.hardwareDigest;
-  if (!isElsewhere) return;
-  log.warn(
-    {},
-    'this registration was made on another computer, or before its name changed: if this is a copy, register it with --force',
-  );
+  if (isElsewhere) {
+    log.warn(
+      {},
+      'this registration was made on another computer, or before its name changed: if this is a copy, register it with --force',
+    );
+  }
+  return isElsewhere;
 }
 
 function drainTimeoutOf(text: string | undefined): number {
