@@ -1,4 +1,6 @@
+import { systemClock, type CancelTimer, type Clock } from '../base/clock.ts';
 import { ChangeBell } from './change-bell.ts';
+import { CommitPace } from './commit-pace.ts';
 import {
   boundsOf,
   checkKeys,
@@ -58,7 +60,10 @@ export interface LocalRecords {
   partition(name: Partition): LocalPartition;
   /** Runs what reads; throws `StoreError`. */
   read<Result>(run: () => Result): Result;
-  /** Runs what writes, all of it or nothing, durably where records are durable; throws `StoreError`. */
+  /**
+   * Runs what writes, all of it or nothing, durably where records are durable; throws `StoreError`. What `run` has
+   * written it reads from then on, also before this returns.
+   */
   write<Result>(run: () => Result): Result;
   close(): void;
 }
@@ -72,11 +77,13 @@ interface WaitingStep {
 
 /** Steps that are written at once; the next ones have to wait for a turn of the event loop. */
 const STEPS_AT_A_TIME = 100;
+/** Texts of all steps but the first that are written at once, in characters. */
+const CHARS_AT_A_TIME = 4 * 1024 * 1024;
 
 /**
  * A `DispatchStore` over records that only this process has: in memory, or in a file it holds alone. Steps that are
- * asked for in the same turn of the event loop are taken one after the other, but written to the disk together, because
- * what takes time is the disk.
+ * asked for in the same turn of the event loop, or while the disk is let rest, are taken one after the other, but
+ * written to the disk together, because what takes time is the disk.
  */
 export class LocalDispatchStore implements DispatchStore {
   readonly shown: string;
@@ -85,11 +92,16 @@ export class LocalDispatchStore implements DispatchStore {
   readonly durability: string;
   readonly #records: LocalRecords;
   readonly #bell = new ChangeBell();
+  readonly #clock: Clock;
+  readonly #pace = new CommitPace();
   #waiting: WaitingStep[] = [];
+  /** Of the next batch; undefined: none is due. */
+  #cancelNext: CancelTimer | undefined;
   #isClosed = false;
 
-  constructor(records: LocalRecords) {
+  constructor(records: LocalRecords, clock: Clock = systemClock) {
     this.#records = records;
+    this.#clock = clock;
     this.shown = records.shown;
     this.isDurable = records.isDurable;
     this.durability = records.durability;
@@ -148,8 +160,8 @@ export class LocalDispatchStore implements DispatchStore {
     const whole = wholeStep(step);
     this.#assertOpen();
     return new Promise((resolve, reject) => {
-      if (this.#waiting.length === 0) setImmediate(() => this.#takeSteps());
       this.#waiting.push({ partition, step: whole, resolve, reject });
+      this.#takeSoon();
     });
   }
 
@@ -176,18 +188,37 @@ export class LocalDispatchStore implements DispatchStore {
     return Promise.resolve(this.#records.read(() => run(records)));
   }
 
+  #takeSoon(): void {
+    if (this.#cancelNext !== undefined || this.#waiting.length === 0) return;
+    const take = (): void => {
+      this.#takeSteps();
+      this.#takeSoon();
+    };
+    const restMs = this.#isClosed ? 0 : this.#pace.restMs(this.#clock.nowMs());
+    if (restMs > 0) {
+      this.#cancelNext = this.#clock.after(restMs, take);
+      return;
+    }
+    const immediate = setImmediate(take);
+    this.#cancelNext = () => clearImmediate(immediate);
+  }
+
   #takeSteps(): void {
-    const steps = this.#waiting.slice(0, STEPS_AT_A_TIME);
-    this.#waiting = this.#waiting.slice(STEPS_AT_A_TIME);
-    if (this.#waiting.length > 0) setImmediate(() => this.#takeSteps());
+    this.#cancelNext?.();
+    this.#cancelNext = undefined;
+    const steps = this.#waiting.splice(0, countAtATime(this.#waiting));
     if (steps.length === 0) return;
+    let takenAtMs = 0;
     try {
-      const taken = this.#records.write(() =>
-        steps.map(waiting => ({
+      const taken = this.#records.write(() => {
+        const outcomes = steps.map(waiting => ({
           waiting,
           outcome: takeStep(this.#records.partition(waiting.partition), waiting.step),
-        })),
-      );
+        }));
+        takenAtMs = this.#clock.nowMs();
+        return outcomes;
+      });
+      if (this.isDurable) this.#paceAfter(takenAtMs);
       for (const { waiting, outcome } of taken) {
         if (outcome.type === 'done') this.#bell.ring(waiting.partition, waiting.step.topics);
         waiting.resolve(outcome);
@@ -197,9 +228,24 @@ export class LocalDispatchStore implements DispatchStore {
     }
   }
 
+  #paceAfter(takenAtMs: number): void {
+    const nowMs = this.#clock.nowMs();
+    this.#pace.committed(nowMs, nowMs - takenAtMs);
+  }
+
   #assertOpen(): void {
     if (this.#isClosed) throw new StoreError(`Cannot use ${this.shown}: it is closed`);
   }
+}
+
+/** How many of these are written at once, at least one. */
+function countAtATime(waiting: readonly WaitingStep[]): number {
+  let chars = 0;
+  const end = waiting.slice(0, STEPS_AT_A_TIME).findIndex(({ step }, index) => {
+    for (const { text } of [...step.puts, ...step.appends]) chars += text.length;
+    return index > 0 && chars > CHARS_AT_A_TIME;
+  });
+  return end === -1 ? STEPS_AT_A_TIME : end;
 }
 
 function takeStep(records: LocalPartition, step: WholeStep): StepOutcome {

@@ -18,7 +18,7 @@ export function openMemoryDispatchStore(): DispatchStore {
   return new LocalDispatchStore(new MemoryRecords());
 }
 
-class MemoryRecords implements LocalRecords {
+export class MemoryRecords implements LocalRecords {
   readonly shown = 'memory';
   readonly isDurable = false;
   readonly durability = 'Records of job dispatch are in memory and end with this process';

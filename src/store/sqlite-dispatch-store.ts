@@ -66,11 +66,11 @@ const SCHEMA: SqliteSchema = {
 
 /**
  * Opens `dispatch.db` in a folder: records of job dispatch of one node. Every step is on the disk before it is
- * answered; steps of one turn are one transaction, which blocks for the time of a disk write. What was removed is out of the
- * files within `REMOVED_MS`, what was written over within `REPLACED_MS`. Throws `StoreError` as `openSqliteFile` does.
+ * answered; steps of one turn, or of some milliseconds while there are many, are one transaction, which blocks for the
+ * time of a disk write. What was removed is out of the files within `REMOVED_MS`, what was written over within `REPLACED_MS`. Throws `StoreError` as `openSqliteFile` does.
  */
 export function openSqliteDispatchStore(folder: string, clock: Clock = systemClock): DispatchStore {
-  return new LocalDispatchStore(new SqliteRecords(openSqliteFile(folder, SCHEMA), clock));
+  return new LocalDispatchStore(new SqliteRecords(openSqliteFile(folder, SCHEMA), clock), clock);
 }
 
 const REMOVED_MS = 1_000;
