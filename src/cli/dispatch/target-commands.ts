@@ -3,6 +3,7 @@ import type { CommandContext } from '../context.ts';
 import type { ApiOptions } from './api-options.ts';
 import { addSharedVerbs, append, nounCommand, verb } from './command-parts.ts';
 import type { GroupSetOptions, GroupSettings } from './groups.ts';
+import type { PromoteOptions } from './keys.ts';
 import type { MachineSetOptions } from './machines.ts';
 
 /** `halfway machine …`, as people see machines, and `halfway group …`. */
@@ -38,6 +39,7 @@ export function addTargetCommands(program: Command, context: CommandContext): vo
     },
   );
   addQueue(machine, 'machine', context);
+  addPromotion(machine, 'machine', context);
   const deleting = 'delete one: its listener is closed, runs that wait for it fail';
   addSharedVerbs(machine, 'machine', { deleting, grants: 'use, edit or co-owner' }, context);
 
@@ -67,6 +69,24 @@ export function addTargetCommands(program: Command, context: CommandContext): vo
       await (await import('./groups.ts')).runGroupRemoveMember(text, member, values, context);
     });
   addQueue(group, 'group', context);
+  named(group, 'rotate-key', 'ask its machines for a new key').action(
+    async (text: string, values: ApiOptions) => {
+      await (await import('./keys.ts')).runGroupKeyVerb('rotate-key', text, values, context);
+    },
+  );
+  named(group, 'cancel-rotation', 'give that up, while nothing is sealed to the next key').action(
+    async (text: string, values: ApiOptions) => {
+      await (await import('./keys.ts')).runGroupKeyVerb('cancel-rotation', text, values, context);
+    },
+  );
+  named(
+    group,
+    'reseal',
+    'have a machine seal credentials to the next key, where that is allowed',
+  ).action(async (text: string, values: ApiOptions) => {
+    await (await import('./keys.ts')).runGroupReseal(text, values, context);
+  });
+  addPromotion(group, 'group', context);
   const disbanding = 'delete one, with its key; runs that wait for it fail';
   addSharedVerbs(
     group,
@@ -87,6 +107,14 @@ function addQueue(noun: Command, kind: 'machine' | 'group', context: CommandCont
       await (await import('./groups.ts')).runFingerprint(kind, text, values, context);
     },
   );
+}
+
+function addPromotion(noun: Command, kind: 'machine' | 'group', context: CommandContext): void {
+  named(noun, 'promote-key', 'make the next key the present one')
+    .option('--suspend-rest', 'connections that are not sealed to it do not run until edited')
+    .action(async (text: string, values: PromoteOptions) => {
+      await (await import('./keys.ts')).runPromoteKey(kind, text, values, context);
+    });
 }
 
 function named(noun: Command, name: string, summary: string): Command {
