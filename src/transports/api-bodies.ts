@@ -8,6 +8,8 @@ export interface BodyLimits {
   readonly heldBytesMax: number;
   /** How long a body that is being read may stand still. */
   readonly bodyIdleMs: number;
+  /** Slower ones are given up, counted over the longest that the body may be, and `bodyIdleMs` besides. */
+  readonly bodyBytesPerSecondMin: number;
 }
 
 /** A body that is gathered when somebody asks for it. */
@@ -47,11 +49,16 @@ export class HeldBodies {
           const chunks: Buffer[] = [];
           let bytes = 0;
           let isOver = false;
-          const timer = new IdleTimer(this.#clock, this.#limits.bodyIdleMs, () => end('stalled'));
+          const { bodyIdleMs, bodyBytesPerSecondMin, heldBytesMax } = this.#limits;
+          const timer = new IdleTimer(this.#clock, bodyIdleMs, () => end('stalled'));
+          // Bodies that drip hold their bytes, and everybody together has a limit.
+          const wholeMs = bodyIdleMs + (bytesMax / bodyBytesPerSecondMin) * 1_000;
+          const cancelWhole = this.#clock.after(wholeMs, () => end('stalled'));
           const onGone = (): void => end('gone');
           const end = (fault?: BodyFault['reason']): void => {
             isOver = true;
             timer.stop();
+            cancelWhole();
             signal.removeEventListener('abort', onGone);
             if (fault === undefined) resolve(Buffer.concat(chunks));
             else reject(new BodyFault(fault));
@@ -68,7 +75,7 @@ export class HeldBodies {
             bytes += chunk.length;
             if (bytes > bytesMax) {
               end('too-large');
-            } else if (this.#bytes + chunk.length > this.#limits.heldBytesMax) {
+            } else if (this.#bytes + chunk.length > heldBytesMax) {
               this.#refused += 1;
               end('overloaded');
             } else {

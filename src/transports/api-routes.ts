@@ -32,6 +32,7 @@ const LIMITS: ApiLimits = {
   requestsMax: 8_192,
   heldBytesMax: 256 * 1024 * 1024,
   bodyIdleMs: 30_000,
+  bodyBytesPerSecondMin: 16 * 1024,
 };
 /** Of a body that nobody has asked for yet; then its socket is not read. */
 const EARLY_BODY_BYTES_MAX = 64 * 1024;
