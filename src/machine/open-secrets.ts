@@ -58,6 +58,7 @@ function refused(
   log: Logger,
 ): { readonly outcome: Outcome } {
   // Somebody tries what no program of ours does, or a key was changed.
-  log.error({ runId, connectionId: connection?.id, code }, 'security: credentials were refused');
+  const about = { runId, connectionId: connection?.id, code };
+  log.error({ event: 'security', ...about }, 'credentials were refused');
   return { outcome: failed(code, JOB_ERRORS[code].text) };
 }

@@ -16,11 +16,15 @@ export function requireRoot(): void {
 
 /** `setUp`: programs and arguments to run when it is there; `%` stands for its name. */
 export function makeAccount(
-  options: { readonly shell?: string; readonly setUp?: readonly (readonly string[])[] } = {},
+  options: {
+    readonly password?: string;
+    readonly shell?: string;
+    readonly setUp?: readonly (readonly string[])[];
+  } = {},
 ): TestAccount {
   requireRoot();
   const name = `hw${randomBytes(5).toString('hex')}`;
-  const password = `${randomBytes(12).toString('base64url')} "ä`;
+  const password = options.password ?? `${randomBytes(12).toString('base64url')} "ä`;
   run(['useradd', '--create-home', '--shell', options.shell ?? '/bin/sh', name]);
   run(['chpasswd'], `${name}:${password}\n`);
   for (const line of options.setUp ?? []) run(line.map(word => (word === '%' ? name : word)));

@@ -29,6 +29,10 @@ export interface DispatchProcess extends AsyncDisposable {
   readonly origin: string;
   readonly adminUrl: string;
   readonly admin: RestCaller;
+  /** What `--data` names; there from the first start. */
+  readonly dataFolder: string;
+  /** Of its present life; undefined: it was never started. */
+  readonly pid: () => number | undefined;
   /** Of all its lives. */
   readonly output: () => string;
   /** Resolves when its ports accept; rejects when it ends before. */
@@ -42,6 +46,10 @@ export interface DispatchProcessOptions {
   readonly command: 'serve' | 'dev';
   /** Besides ports and folders. */
   readonly argv?: readonly string[];
+  /** Of Node itself. */
+  readonly execArgv?: readonly string[];
+  /** In place of `--data`: where it keeps records. */
+  readonly store?: readonly string[];
   readonly env?: Readonly<Record<string, string>>;
   /** In place of `API_TOKEN`; null: none is given. */
   readonly apiToken?: string | null;
@@ -55,14 +63,14 @@ export async function dispatchProcess(options: DispatchProcessOptions): Promise<
   const [port, adminPort] = [await freePort(), await freePort()];
   const origin = `http://127.0.0.1:${port}`;
   const adminUrl = `http://127.0.0.1:${adminPort}`;
-  const { apiToken = API_TOKEN } = options;
+  const { apiToken = API_TOKEN, execArgv = [] } = options;
+  const dataFolder = join(folder, 'data');
   const chunks: string[] = [];
   let child: ChildProcess | undefined;
   const argv = [
     options.command,
     ...(options.command === 'serve' ? ['--config', config, '--dispatch'] : []),
-    '--data',
-    join(folder, 'data'),
+    ...(options.store ?? ['--data', dataFolder]),
     '--host',
     '127.0.0.1',
     '--port',
@@ -86,11 +94,13 @@ export async function dispatchProcess(options: DispatchProcessOptions): Promise<
     origin,
     adminUrl,
     admin: new RestCaller(origin, apiToken ?? ''),
+    dataFolder,
+    pid: () => child?.pid,
     output: () => chunks.join(''),
     kill,
     async start() {
       const before = chunks.length;
-      const started = spawn(process.execPath, ['--import', 'tsx', MAIN, ...argv], {
+      const started = spawn(process.execPath, [...execArgv, '--import', 'tsx', MAIN, ...argv], {
         stdio: ['ignore', 'pipe', 'pipe'],
         env: {
           PATH: process.env['PATH'],

@@ -5,6 +5,7 @@ export function spellingsOf(secret: string): ReadonlyMap<string, Buffer> {
   const spellings: readonly (readonly [string, string | Buffer])[] = [
     ['UTF-8', utf8],
     ['UTF-16', Buffer.from(secret, 'utf16le')],
+    ['UTF-16, big-endian', Buffer.from(secret, 'utf16le').swap16()],
     ['hex', utf8.toString('hex')],
     ['hex in capitals', utf8.toString('hex').toUpperCase()],
     ['URL', encodeURIComponent(secret)],
