@@ -16,7 +16,7 @@ async function benchWithCommands() {
 describe('halfway group', () => {
   test('rotate-key, reseal and promote-key replace the key of a group', async () => {
     const { bench, command } = await benchWithCommands();
-    await using _bench = bench;
+    await using held = bench;
     await bench.register('one');
     const id = member(await bench.ask('POST', '/groups', { name: 'pool' }), 'id');
     await bench.join('one', id);
@@ -42,7 +42,7 @@ describe('halfway group', () => {
 
   test('cancel-rotation leaves the key as it is', async () => {
     const { bench, command } = await benchWithCommands();
-    await using _bench = bench;
+    await using held = bench;
     await bench.register('one');
     const id = member(await bench.ask('POST', '/groups', { name: 'pool' }), 'id');
     const { fingerprint } = await bench.join('one', id);
@@ -56,7 +56,7 @@ describe('halfway group', () => {
 
 test('halfway machine promote-key takes the key that the machine made', async () => {
   const { bench, command } = await benchWithCommands();
-  await using _bench = bench;
+  await using held = bench;
   const { record } = await bench.register('desk');
   await bench.connectTo({ kind: 'machine', id: record.machineId });
   const { folder, keyStore: keys, keys: own, access } = await bench.open('desk');
