@@ -2,7 +2,7 @@ import { randomBytes, randomUUID } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { connect, createServer, type Socket } from 'node:net';
 import { join } from 'node:path';
-import { systemClock } from '../../src/base/clock.ts';
+import { systemClock, type Clock } from '../../src/base/clock.ts';
 import { Routes } from '../../src/client/routes.ts';
 import { sealEnvelope, credentialBytes, type Envelope } from '../../src/crypto/envelope.ts';
 import { importPublicKey } from '../../src/crypto/hpke.ts';
@@ -27,9 +27,13 @@ import { until, within } from './within.ts';
 const BASE = '/environments/default';
 
 /** A server with job dispatch, a place for machines' folders, and a person who may do all. */
-export async function machineBench(options: RelayOptions = {}, tlsCa?: string) {
+export async function machineBench(
+  options: RelayOptions = {},
+  tlsCa?: string,
+  deps: { readonly clock?: Clock } = {},
+) {
   const apiToken = `hwt_${randomBytes(32).toString('base64url')}`;
-  const relay = await startRelay({ dispatch: true, apiToken, ...options });
+  const relay = await startRelay({ dispatch: true, apiToken, ...options }, deps);
   const place = someFolder();
   const stops: (() => Promise<void>)[] = [];
   const person = clientOf(relay.httpUrl, tlsCa);
