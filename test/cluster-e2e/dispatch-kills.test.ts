@@ -6,21 +6,23 @@
 // and another course of events by HALFWAY_TEST_SEED, a number that a failure names. (Of the same seed come the same
 // kills after the same pauses; what they hit is chance.) All programs are the built ones, in a time that passes
 // QUICK times faster: leases end within the patience of a test.
-import { randomUUID } from 'node:crypto';
 import { mkdirSync } from 'node:fs';
-import { userInfo } from 'node:os';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
-import { sealCredentials, targetKeyOf } from '../../src/dispatch-client/sealing.ts';
 import { startClusterProxy } from '../support/cluster-proxy.ts';
 import { startProcesses } from '../support/cluster-processes.ts';
 import { API_TOKEN } from '../support/dispatch-process.ts';
-import { registerProgram, type MachineProgram } from '../support/machine-programs.ts';
+import {
+  allocate,
+  connectionOfAccount,
+  registerProgram,
+  type MachineProgram,
+} from '../support/machine-programs.ts';
 import { quickTime } from '../support/quick-time.ts';
 import { MortalOnes, RandomKills, type Mortal } from '../support/random-kills.ts';
 import { startRedis, type TestRedis } from '../support/redis.ts';
 import { RestCaller } from '../support/relay-machine.ts';
-import { executorsBelow, RunDiaries } from '../support/run-diaries.ts';
+import { executorsBelow, killExecutor, RunDiaries } from '../support/run-diaries.ts';
 import { faultsOf, RunSubmitter, type SeenRun } from '../support/submitted-runs.ts';
 import { below, seeded } from '../support/seeded.ts';
 import { someFolder } from '../support/some-folder.ts';
@@ -84,10 +86,9 @@ test(
         strike: () => {
           const all = executorsBelow(home.path);
           const one = all[below(random, all.length)];
-          if (one === undefined) return Promise.resolve(false);
-          killed.add(one.runId);
-          process.kill(one.pid, 'SIGKILL');
-          return Promise.resolve(true);
+          const isKilled = one !== undefined && killExecutor(one);
+          if (isKilled) killed.add(one.runId);
+          return Promise.resolve(isKilled);
         },
       },
     ]);
@@ -151,15 +152,7 @@ async function startMachines(
       const socketFolder = join(folder, `s-${name}`);
       const where = { endpoint: admin.origin, apiToken: API_TOKEN, name, state, socketFolder, env };
       const program = await registerProgram({ ...where, unattended: RUNS_AT_ONCE });
-      const path = `/environments/default/machines/${program.id}`;
-      const { version } = await admin.get('GET', path);
-      const patched = await admin.call(
-        'PATCH',
-        path,
-        { allocatedBots: RUNS_AT_ONCE },
-        { 'if-match': `"${String(version)}"` },
-      );
-      expect(patched.status).toBe(200);
+      await allocate(admin, program, RUNS_AT_ONCE);
       await program.start();
       return program;
     }),
@@ -168,7 +161,7 @@ async function startMachines(
     programs,
     async [Symbol.asyncDispose]() {
       await Promise.all(programs.map(async program => program.kill()));
-      for (const { pid } of executorsBelow(folder)) process.kill(pid, 'SIGKILL');
+      for (const executor of executorsBelow(folder)) killExecutor(executor);
     },
   };
 }
@@ -185,23 +178,7 @@ async function connectionsTo(
     ...programs.map(({ id }) => ({ kind: 'machine', id }) as const),
     { kind: 'group', id: groupId } as const,
   ];
-  return Promise.all(targets.map(async target => connectionTo(admin, target)));
-}
-
-/** With the account of these machines, which asks for no password. */
-async function connectionTo(
-  admin: RestCaller,
-  target: { readonly kind: 'machine' | 'group'; readonly id: string },
-): Promise<string> {
-  const path = `/environments/default/${target.kind}s/${target.id}/public-key`;
-  const { kid, suite, point } = await admin.get('GET', path);
-  const holder = { tenant: 'default', environment: 'default', ...target, kid: String(kid) };
-  const key = await targetKeyOf(holder, { suite: String(suite), point: String(point) });
-  const id = randomUUID();
-  const credential = { domain: '', user: userInfo().username, password: 'of nobody' };
-  const envelope = await sealCredentials(key, { id, credentialVersion: 1 }, credential);
-  const body = { id, name: `to ${target.id}`, kind: 'password', target, envelope };
-  return String((await admin.get('POST', '/environments/default/connections', body))['id']);
+  return Promise.all(targets.map(async target => connectionOfAccount(admin, target)));
 }
 
 /** How long what took. */

@@ -1,13 +1,18 @@
-import { execFile, spawn, type ChildProcess } from 'node:child_process';
+import { execFile, execFileSync, spawn, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
+import { randomUUID } from 'node:crypto';
 import { readdirSync } from 'node:fs';
+import { userInfo } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
+import { sealCredentials, targetKeyOf } from '../../src/dispatch-client/sealing.ts';
+import type { RestCaller } from './relay-machine.ts';
 import { until, within } from './within.ts';
 
 /** The built program, as it runs on machines. `npm test` builds dist/ before. */
 const MAIN = join(import.meta.dirname, '../../dist/main.js');
 const START_MS = 60_000;
+const ENV = { PATH: process.env['PATH'], HOME: process.env['HOME'] };
 const RUN_FOLDER = /^run-(.+)\.(\d+)$/;
 
 export interface MachineProgramOptions {
@@ -35,6 +40,10 @@ export interface MachineProgram extends AsyncDisposable {
   kill(): Promise<void>;
   /** The first of a group gives it this password, the others need it. */
   joinGroup(groupId: string, password: string): Promise<void>;
+  /** How long its files may become from now on, in bytes or `unlimited`: 0 is as good as a full disk. */
+  limitFiles(bytes: string): void;
+  /** A copy of it, with a folder that was copied. */
+  copyAt(state: string, socketFolder: string): MachineProgram;
   /** Attempts that it still has files of. */
   inHand(): readonly { readonly runId: string; readonly fence: number }[];
 }
@@ -46,18 +55,28 @@ process.once('exit', () => {
 
 /** Registers this computer once more. The program is not started yet. */
 export async function registerProgram(options: MachineProgramOptions): Promise<MachineProgram> {
-  const { endpoint, apiToken, name, state, socketFolder, unattended } = options;
-  const env = { PATH: process.env['PATH'], HOME: process.env['HOME'], ...options.env };
-  const command = async (argv: readonly string[], more = {}): Promise<unknown> => {
-    const { stdout } = await promisify(execFile)(
-      process.execPath,
-      [MAIN, 'machine', ...argv, '--state', state, '--json', '--quiet'],
-      { env: { ...env, HALFWAY_API_TOKEN: apiToken, ...more }, timeout: START_MS },
-    );
-    return JSON.parse(stdout);
-  };
+  const { endpoint, name } = options;
   const registration = ['register', '--name', name, '--endpoint', endpoint];
-  const { machineId } = Object(await command(registration));
+  const { machineId } = Object(await command(options, registration));
+  return machineProgram(options, String(machineId));
+}
+
+/** `halfway machine …`, to its end; returns what it prints. */
+async function command(
+  { state, apiToken, env }: MachineProgramOptions,
+  argv: readonly string[],
+  more: Readonly<Record<string, string>> = {},
+): Promise<unknown> {
+  const { stdout } = await promisify(execFile)(
+    process.execPath,
+    [MAIN, 'machine', ...argv, '--state', state, '--json', '--quiet'],
+    { env: { ...ENV, ...env, HALFWAY_API_TOKEN: apiToken, ...more }, timeout: START_MS },
+  );
+  return JSON.parse(stdout);
+}
+
+function machineProgram(options: MachineProgramOptions, id: string): MachineProgram {
+  const { name, state, socketFolder, unattended } = options;
   const chunks: string[] = [];
   let child: ChildProcess | undefined;
   const isRunning = (): boolean => child?.exitCode === null && child.signalCode === null;
@@ -69,7 +88,7 @@ export async function registerProgram(options: MachineProgramOptions): Promise<M
   };
   return {
     name,
-    id: String(machineId),
+    id,
     get isRunning() {
       return isRunning();
     },
@@ -79,7 +98,7 @@ export async function registerProgram(options: MachineProgramOptions): Promise<M
       const argv = ['machine', 'run', '--state', state, '--socket-folder', socketFolder];
       const started = spawn(process.execPath, [MAIN, ...argv, '--unattended', `${unattended}`], {
         stdio: ['ignore', 'pipe', 'pipe'],
-        env,
+        env: { ...ENV, ...options.env },
       });
       child = started;
       running.add(started);
@@ -97,8 +116,13 @@ export async function registerProgram(options: MachineProgramOptions): Promise<M
     },
     kill,
     async joinGroup(groupId, password) {
-      await command(['join-group', groupId], { HALFWAY_GROUP_PASSWORD: password });
+      await command(options, ['join-group', groupId], { HALFWAY_GROUP_PASSWORD: password });
     },
+    limitFiles: bytes => {
+      execFileSync('prlimit', ['--pid', String(child?.pid), `--fsize=${bytes}:unlimited`]);
+    },
+    copyAt: (copied, sockets) =>
+      machineProgram({ ...options, state: copied, socketFolder: sockets }, id),
     inHand: () =>
       readdirSync(join(state, 'jobs/runs')).flatMap(folder => {
         const [, runId, fence] = RUN_FOLDER.exec(folder) ?? [];
@@ -106,4 +130,33 @@ export async function registerProgram(options: MachineProgramOptions): Promise<M
       }),
     [Symbol.asyncDispose]: kill,
   };
+}
+
+/** As many runs at once as the owner allows it. */
+export async function allocate(
+  admin: RestCaller,
+  { id }: Pick<MachineProgram, 'id'>,
+  allocatedBots: number,
+): Promise<void> {
+  const path = `/environments/default/machines/${id}`;
+  const { version } = await admin.get('GET', path);
+  const ifMatch = { 'if-match': `"${String(version)}"` };
+  const { status } = await admin.call('PATCH', path, { allocatedBots }, ifMatch);
+  if (status !== 200) throw new Error(`The machine was not changed: ${status}`);
+}
+
+/** A connection with the account of this process, which the session host `process` asks no password of. */
+export async function connectionOfAccount(
+  admin: RestCaller,
+  target: { readonly kind: 'machine' | 'group'; readonly id: string },
+): Promise<string> {
+  const path = `/environments/default/${target.kind}s/${target.id}/public-key`;
+  const { kid, suite, point } = await admin.get('GET', path);
+  const holder = { tenant: 'default', environment: 'default', ...target, kid: String(kid) };
+  const key = await targetKeyOf(holder, { suite: String(suite), point: String(point) });
+  const id = randomUUID();
+  const credential = { domain: '', user: userInfo().username, password: 'of nobody' };
+  const envelope = await sealCredentials(key, { id, credentialVersion: 1 }, credential);
+  const body = { id, name: `to ${target.id}`, kind: 'password', target, envelope };
+  return String((await admin.get('POST', '/environments/default/connections', body))['id']);
 }

@@ -33,6 +33,8 @@ export class RandomKills {
     this.#random = random;
     this.#prey = prey;
     this.#done = this.#killOn();
+    // Told by `stop`.
+    this.#done.catch(() => undefined);
   }
 
   /** By kind. */

@@ -89,3 +89,12 @@ export function executorsBelow(folder: string): readonly LivingExecutor[] {
       }
     });
 }
+
+/** False: it has ended by itself. */
+export function killExecutor({ pid }: LivingExecutor): boolean {
+  try {
+    return process.kill(pid, 'SIGKILL');
+  } catch {
+    return false;
+  }
+}
