@@ -12,7 +12,7 @@ const MAY_IMPORT: Record<string, string> = {
   relay: 'base protocol auth',
   redis: 'base ioredis node:crypto node:fs',
   cluster: 'base protocol relay redis node:crypto node:net node:tls node:fs',
-  store: 'base protocol redis libsql valibot node:crypto node:fs node:path',
+  store: 'base protocol redis libsql lru-cache valibot node:crypto node:fs node:path',
   management: 'base protocol relay store',
   transports:
     'base protocol auth relay management api uWebSockets.js ipaddr.js node:module ' +
