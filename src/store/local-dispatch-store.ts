@@ -57,6 +57,8 @@ export interface LocalRecords {
   readonly shown: string;
   readonly isDurable: boolean;
   readonly durability: string;
+  /** Memory that copies of documents take; undefined: there are none. */
+  readonly cachedBytes?: number;
   partition(name: Partition): LocalPartition;
   /** Runs what reads; throws `StoreError`. */
   read<Result>(run: () => Result): Result;
@@ -105,6 +107,11 @@ export class LocalDispatchStore implements DispatchStore {
     this.shown = records.shown;
     this.isDurable = records.isDurable;
     this.durability = records.durability;
+  }
+
+  /** Memory that copies of documents take, about; 0 where there are none. */
+  get cachedBytes(): number {
+    return this.#records.cachedBytes ?? 0;
   }
 
   async get(partition: Partition, key: DocumentKey): Promise<Document | undefined> {

@@ -1,14 +1,8 @@
 import type Database from 'libsql';
 import { systemClock, type CancelTimer, type Clock } from '../base/clock.ts';
 import type { Bounds } from './dispatch-checks.ts';
-import type {
-  DispatchStore,
-  Document,
-  DocumentKey,
-  IndexEntry,
-  LogEntry,
-  Partition,
-} from './dispatch-store.ts';
+import { DocumentCache } from './document-cache.ts';
+import type { Document, DocumentKey, IndexEntry, LogEntry, Partition } from './dispatch-store.ts';
 import {
   LocalDispatchStore,
   type LocalPartition,
@@ -67,12 +61,19 @@ const SCHEMA: SqliteSchema = {
 /**
  * Opens `dispatch.db` in a folder: records of job dispatch of one node. Every step is on the disk before it is
  * answered; steps of one turn, or of some milliseconds while there are many, are one transaction, which blocks for the
- * time of a disk write. What was removed is out of the files within `REMOVED_MS`, what was written over within `REPLACED_MS`. Throws `StoreError` as `openSqliteFile` does.
+ * time of a disk write. What was removed is out of the files within `REMOVED_MS`, what was written over within
+ * `REPLACED_MS`. Documents that were read or written of late are in memory, up to `CACHE_BYTES_MAX`. Throws
+ * `StoreError` as `openSqliteFile` does.
  */
-export function openSqliteDispatchStore(folder: string, clock: Clock = systemClock): DispatchStore {
+export function openSqliteDispatchStore(
+  folder: string,
+  clock: Clock = systemClock,
+): LocalDispatchStore {
   return new LocalDispatchStore(new SqliteRecords(openSqliteFile(folder, SCHEMA), clock), clock);
 }
 
+/** Of documents in memory: some ten thousand runs with their machines. */
+const CACHE_BYTES_MAX = 32 * 1024 * 1024;
 const REMOVED_MS = 1_000;
 /** Records of runs are written over all the time, and each truncation takes some writes to the disk. */
 const REPLACED_MS = 30_000;
@@ -84,6 +85,8 @@ class SqliteRecords implements LocalRecords {
   readonly #file: SqliteFile;
   readonly #sql: Statements;
   readonly #clock: Clock;
+  /** Exact, because nobody else may write to the file. */
+  readonly #cache = new DocumentCache(CACHE_BYTES_MAX);
   /** When the log beside the database is emptied of what was; undefined: nothing was. */
   #truncation: { readonly atMs: number; readonly cancel: CancelTimer } | undefined;
 
@@ -94,8 +97,12 @@ class SqliteRecords implements LocalRecords {
     this.#sql = statements(file.database);
   }
 
+  get cachedBytes(): number {
+    return this.#cache.bytes;
+  }
+
   partition(name: Partition): LocalPartition {
-    return new SqlitePartition(this.#sql, name, ms => this.#truncateWithin(ms));
+    return new SqlitePartition(this.#sql, this.#cache, name, ms => this.#truncateWithin(ms));
   }
 
   read<Result>(run: () => Result): Result {
@@ -104,11 +111,18 @@ class SqliteRecords implements LocalRecords {
 
   write<Result>(run: () => Result): Result {
     const transaction = this.#file.database.transaction(run);
-    return this.#attempt('write', () => transaction.immediate());
+    try {
+      return this.#attempt('write', () => transaction.immediate());
+    } catch (error) {
+      // It has what was rolled back; and what of a commit that failed is on the disk, only the disk knows.
+      this.#cache.clear();
+      throw error;
+    }
   }
 
   close(): void {
     this.#truncation?.cancel();
+    this.#cache.clear();
     this.#file.close();
   }
 
@@ -139,32 +153,46 @@ class SqliteRecords implements LocalRecords {
 
 class SqlitePartition implements LocalPartition {
   readonly #sql: Statements;
+  readonly #cache: DocumentCache;
   readonly #partition: Partition;
   /** Something is no longer there, and is to be nowhere after so many milliseconds. */
   readonly #leave: (ms: number) => void;
 
-  constructor(sql: Statements, partition: Partition, leave: (ms: number) => void) {
+  constructor(
+    sql: Statements,
+    cache: DocumentCache,
+    partition: Partition,
+    leave: (ms: number) => void,
+  ) {
     this.#sql = sql;
+    this.#cache = cache;
     this.#partition = partition;
     this.#leave = leave;
   }
 
   get(key: DocumentKey): Document | undefined {
+    const cached = this.#cache.get(this.#partition, key);
+    if (cached !== undefined) return cached;
     const row = this.#sql.document.get(this.#partition, key.kind, key.id);
     const text = textIn(row, 'text');
-    return text === undefined ? undefined : { key, version: numberIn(row, 'version'), text };
+    if (text === undefined) return undefined;
+    return this.#cache.set(this.#partition, { key, version: numberIn(row, 'version'), text });
   }
 
   version(key: DocumentKey): number {
+    const cached = this.#cache.get(this.#partition, key);
+    if (cached !== undefined) return cached.version;
     return numberIn(this.#sql.version.get(this.#partition, key.kind, key.id), 'version');
   }
 
   put(key: DocumentKey, text: string): void {
-    this.#sql.put.run(this.#partition, key.kind, key.id, text);
+    const row: unknown = this.#sql.put.get(this.#partition, key.kind, key.id, text);
+    this.#cache.set(this.#partition, { key, version: numberIn(row, 'version'), text });
     this.#leave(REPLACED_MS);
   }
 
   remove(key: DocumentKey): void {
+    this.#cache.delete(this.#partition, key);
     this.#sql.remove.run(this.#partition, key.kind, key.id);
     this.#leave(REMOVED_MS);
   }
@@ -248,7 +276,7 @@ function statements(database: Database.Database) {
     version: database.prepare(`SELECT version FROM documents WHERE ${document}`),
     put: database.prepare(
       'INSERT INTO documents (partition, kind, id, version, text) VALUES (?, ?, ?, 1, ?) ' +
-        'ON CONFLICT DO UPDATE SET version = version + 1, text = excluded.text',
+        'ON CONFLICT DO UPDATE SET version = version + 1, text = excluded.text RETURNING version',
     ),
     remove: database.prepare(`DELETE FROM documents WHERE ${document}`),
     ascending: database.prepare(`${range} score, member LIMIT ?`),

@@ -54,6 +54,11 @@ function add(member: string): Step {
   return { conditions: [], adds: [{ index: 'q', member, score: 1 }] };
 }
 
+/** There are two. */
+function takePlace(member: string): Step {
+  return { ...add(member), conditions: [{ type: 'index-below', index: 'q', count: 2 }] };
+}
+
 describe('LocalDispatchStore', () => {
   test('writes at once what comes now and then', async () => {
     const { disk, store } = opened(2);
@@ -87,11 +92,9 @@ describe('LocalDispatchStore', () => {
 
   test('compares each step with what those before it in its batch have written', async () => {
     const { disk, store } = opened(0);
-    const take = (member: string): Step => ({
-      ...add(member),
-      conditions: [{ type: 'index-below', index: 'q', count: 2 }],
-    });
-    const outcomes = await Promise.all(['a', 'b', 'c', 'd'].map(one => store.step(P, take(one))));
+    const outcomes = await Promise.all(
+      ['a', 'b', 'c', 'd'].map(one => store.step(P, takePlace(one))),
+    );
     expect(outcomes.map(({ type }) => type)).toEqual(['done', 'done', 'refused', 'refused']);
     expect(await store.count(P, 'q')).toBe(2);
     expect(disk.commits).toBe(1);

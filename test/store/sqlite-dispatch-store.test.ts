@@ -191,6 +191,59 @@ describe('openSqliteDispatchStore()', () => {
     await again.close();
   });
 
+  test('keeps copies of what is read and written in memory, and of what was removed none', async () => {
+    using folder = someFolder();
+    const store = openSqliteDispatchStore(folder.path);
+    expect(store.cachedBytes).toBe(0);
+    await store.step(P, { conditions: [], puts: [{ key: RUN, text: '{"secret":1}' }] });
+    const written = await store.get(P, RUN);
+    expect(written).toEqual({ key: RUN, version: 1, text: '{"secret":1}' });
+    expect(await store.get(P, RUN)).toBe(written);
+    expect(store.cachedBytes).toBeGreaterThan(0);
+    await store.step(P, { conditions: [], puts: [{ key: RUN, text: '{"secret":2}' }] });
+    expect(await store.getMany(P, [RUN])).toEqual([{ key: RUN, version: 2, text: '{"secret":2}' }]);
+    await store.step(P, { conditions: [], removes: [RUN] });
+    expect(store.cachedBytes).toBe(0);
+    expect(await store.get(P, RUN)).toBeUndefined();
+    await store.step(P, { conditions: [], puts: [{ key: RUN, text: '{}' }] });
+    expect(await store.get(P, RUN)).toMatchObject({ version: 1 });
+    await store.close();
+    expect(store.cachedBytes).toBe(0);
+    const again = openSqliteDispatchStore(folder.path);
+    await again.get(P, RUN);
+    expect(again.cachedBytes).toBeGreaterThan(0);
+    await again.close();
+  });
+
+  test('step() that the disk refuses leaves no copy of what it and its neighbours wrote', async () => {
+    using folder = someFolder();
+    const store = openSqliteDispatchStore(folder.path);
+    const other = { ...RUN, id: 'b' };
+    const put = (key: typeof RUN, text: string) =>
+      store.step(P, { conditions: [], puts: [{ key, text }] });
+    await put(RUN, '1');
+    await put(other, '1');
+    const meddler = new Database(join(folder.path, 'dispatch.db'));
+    meddler.exec(
+      `CREATE TRIGGER full BEFORE UPDATE ON documents WHEN NEW.id = 'b' BEGIN SELECT RAISE(ABORT, 'no room'); END`,
+    );
+    const settled = await Promise.allSettled([
+      put(RUN, '2'),
+      store.step(P, { conditions: [], removes: [RUN] }),
+      put(other, '2'),
+    ]);
+    expect(settled.map(({ status }) => status)).toEqual(['rejected', 'rejected', 'rejected']);
+    expect(await store.getMany(P, [RUN, other])).toEqual([
+      { key: RUN, version: 1, text: '1' },
+      { key: other, version: 1, text: '1' },
+    ]);
+    meddler.exec('DROP TRIGGER full');
+    meddler.close();
+    await put(RUN, '3');
+    expect(await store.get(P, RUN)).toEqual({ key: RUN, version: 2, text: '3' });
+    await store.close();
+  });
+
   test('step() rejects with StoreError when the disk refuses, and nothing is done', async () => {
     using folder = someFolder();
     const store = openSqliteDispatchStore(folder.path);
