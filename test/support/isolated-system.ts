@@ -23,6 +23,7 @@ export interface IsolatedSystem extends AsyncDisposable {
 const SET_UP = `
   set -e
   base=$1
+  [ -x /usr/bin/systemctl ] || { echo 'there is no systemctl: apt-get install systemd' >&2; exit 1; }
   mount -t tmpfs tmpfs "$base"
   for folder in etc usr/local/bin; do
     upper=$base/$folder/upper work=$base/$folder/work
