@@ -29,7 +29,8 @@ export interface LinkObserver {
   onUnresponsive(): void;
 }
 
-const SOCKETS_MAX = 8;
+/** Connections that have not shown the token: any account may make some, and the executor must come through. */
+const STRANGERS_MAX = 8;
 const HELLO_TIMEOUT_MS = 5_000;
 
 /**
@@ -51,7 +52,6 @@ export class ExecutorLink {
     this.#clock = clock;
     this.#observer = observer;
     this.#server = createServer(socket => this.#welcome(socket));
-    this.#server.maxConnections = SOCKETS_MAX;
   }
 
   /**
@@ -110,6 +110,9 @@ export class ExecutorLink {
   }
 
   #welcome(socket: Socket): void {
+    const strangers = [...this.#sockets].filter(one => one !== this.#executor);
+    // The one that has had the longest time to say hello goes, not the one that may be about to.
+    if (strangers.length >= STRANGERS_MAX) strangers[0]?.destroy();
     this.#sockets.add(socket);
     const cancelHello = this.#clock.after(HELLO_TIMEOUT_MS, () => socket.destroy());
     socket.on('error', () => undefined);
