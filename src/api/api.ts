@@ -110,7 +110,7 @@ async function signal(
   { environment, machineId }: Extract<Identity, { type: 'machine' }>,
 ): Promise<void> {
   try {
-    await plane.in(environment).presence.signal(machineId);
+    await plane.in(environment).presence.heard(machineId);
   } catch (error) {
     if (!(error instanceof Problem)) throw error;
   }

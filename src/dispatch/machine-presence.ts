@@ -10,9 +10,11 @@ import { STALE_AFTER_MS } from '../jobs/limits.ts';
 
 /** Signals in between are not written: there are many. */
 const SIGNAL_EVERY_MS = 10_000;
+/** Machines of which is remembered when they were heard of; when there are more, all are looked up anew. */
+const HEARD_MACHINES_MAX = 20_000;
 const EARLIER_INSTANCES_MAX = 4;
-/** One may be a message that was held up on its way. */
-const RETURNS_MAX = 1;
+/** Of whom it is kept that they came back. */
+const RETURNED_MAX = 16;
 
 /** Index that is written to when a machine may be asked again: the dispatcher watches it. */
 export function wakeIndex(machineId: string): string {
@@ -27,6 +29,8 @@ export function wake(draft: Draft, machineId: string, nowMs: number): Draft {
 export class MachinePresence {
   readonly #repository: Repository;
   readonly #clock: Clock;
+  /** `lastSignalAtMs` of machines that are connected, as this process has read or written it last. */
+  readonly #lastSignalsAtMs = new Map<string, number>();
 
   constructor(repository: Repository, clock: Clock) {
     this.#repository = repository;
@@ -63,9 +67,18 @@ export class MachinePresence {
     return outcome;
   }
 
-  /** Any authenticated request of the machine. */
+  /**
+   * Any authenticated request of the machine: there are many, and most write nothing, so between two that do nothing is
+   * read. Where another node has noted that it left, its requests may change that so much later.
+   */
+  async heard(machineId: string): Promise<void> {
+    const silentMs = this.#clock.wallMs() - (this.#lastSignalsAtMs.get(machineId) ?? -Infinity);
+    if (silentMs < 0 || silentMs >= SIGNAL_EVERY_MS) await this.signal(machineId);
+  }
+
+  /** A sign of life: it is there from now on, if it was not. */
   async signal(machineId: string): Promise<void> {
-    await this.#repository.change(async () => {
+    const lastSignalAtMs = await this.#repository.change<number | undefined>(async () => {
       const before = await this.#repository.get(PRESENCE, machineId);
       const draft = new Draft();
       const nowMs = this.#clock.wallMs();
@@ -73,12 +86,15 @@ export class MachinePresence {
       if (before === undefined) return { draft, answer: undefined };
       const wasThere = presenceStateOf(before.value, nowMs) === 'Connected';
       const isSoon = nowMs - before.value.lastSignalAtMs < SIGNAL_EVERY_MS;
-      if (wasThere && isSoon) return { draft, answer: undefined };
+      if (wasThere && isSoon) return { draft, answer: before.value.lastSignalAtMs };
       const gainedAtMs = wasThere ? before.value.gainedAtMs : nowMs;
       put(draft, machineId, before, { ...before.value, lastSignalAtMs: nowMs, gainedAtMs });
       if (!wasThere) wake(draft, machineId, nowMs);
-      return { draft, answer: undefined };
+      return { draft, answer: nowMs };
     });
+    if (lastSignalAtMs === undefined) return;
+    if (this.#lastSignalsAtMs.size >= HEARD_MACHINES_MAX) this.#lastSignalsAtMs.clear();
+    this.#lastSignalsAtMs.set(machineId, lastSignalAtMs);
   }
 
   /** The relay has lost its listener: nothing is offered until it speaks again. */
@@ -93,6 +109,7 @@ export class MachinePresence {
       }
       return { draft, answer: undefined };
     });
+    this.#lastSignalsAtMs.delete(machineId);
   }
 
   #markConflict(draft: Draft, machine: Versioned<Machine>, { installId }: Hello): void {
@@ -110,10 +127,19 @@ export class MachinePresence {
   }
 }
 
-function isConflict(machine: Machine, hello: Hello, { returns }: Presence): boolean {
+function isConflict(machine: Machine, hello: Hello, { returned }: Presence): boolean {
   return (
-    machine.hasIdentityConflict || hello.installId !== machine.installId || returns > RETURNS_MAX
+    machine.hasIdentityConflict || hello.installId !== machine.installId || isTakingTurns(returned)
   );
+}
+
+/**
+ * A message of a process that has ended may have been held up on its way: then it comes back once, and after it the
+ * one that lives, and so for each that ended. Only of two that live do both come back again.
+ */
+function isTakingTurns(returned: Presence['returned']): boolean {
+  const again = returned.filter((instance, at) => returned.indexOf(instance) < at);
+  return new Set(again).size > 1;
 }
 
 function presenceAfter(
@@ -149,11 +175,11 @@ function presenceAfter(
 function instancesAfter(
   { instance }: Hello,
   before: Presence | undefined,
-): Pick<Presence, 'instance' | 'earlierInstances' | 'returns'> {
-  if (before === undefined) return { instance, earlierInstances: [], returns: 0 };
+): Pick<Presence, 'instance' | 'earlierInstances' | 'returned'> {
+  if (before === undefined) return { instance, earlierInstances: [], returned: [] };
   if (before.instance === instance) {
-    const { earlierInstances, returns } = before;
-    return { instance, earlierInstances, returns };
+    const { earlierInstances, returned } = before;
+    return { instance, earlierInstances, returned };
   }
   const earlierInstances = [before.instance, ...before.earlierInstances].slice(
     0,
@@ -161,7 +187,8 @@ function instancesAfter(
   );
   // A process that has ended does not speak again; its name is drawn anew with each start.
   const isBack = before.earlierInstances.includes(instance);
-  return { instance, earlierInstances, returns: isBack ? before.returns + 1 : 0 };
+  const returned = isBack ? [...before.returned, instance].slice(-RETURNED_MAX) : [];
+  return { instance, earlierInstances, returned };
 }
 
 function put(

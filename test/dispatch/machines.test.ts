@@ -8,8 +8,10 @@ import { MachinePresence } from '../../src/dispatch/machine-presence.ts';
 import { MachineRegistration } from '../../src/dispatch/machine-registration.ts';
 import { MachineTokens } from '../../src/dispatch/machine-tokens.ts';
 import { Machines } from '../../src/dispatch/machines.ts';
-import { MACHINE } from '../../src/dispatch/records.ts';
+import { MACHINE, PRESENCE } from '../../src/dispatch/records.ts';
+import { Repository } from '../../src/dispatch/repository.ts';
 import type { Hello } from '../../src/jobs/messages.ts';
+import type { DispatchStore } from '../../src/store/dispatch-store.ts';
 import { ANN, dispatchBench, ENVIRONMENT_DEV, type DispatchBench } from '../support/dispatch.ts';
 import { MachineKeys } from '../support/machine-keys.ts';
 
@@ -295,6 +297,37 @@ describe('presence', () => {
     await expect(wokenAt()).resolves.toBe(bench.clock.wallMs());
   });
 
+  test('heard() reads nothing between two signals that are written, but what left() wrote', async () => {
+    const id = await register();
+    await presence.hello(id, hello(id));
+    let reads = 0;
+    const { store, clock } = bench;
+    const counting: DispatchStore = {
+      ...store,
+      get: (partition, key) => {
+        reads += 1;
+        return store.get(partition, key);
+      },
+      step: (partition, step) => store.step(partition, step),
+    };
+    const heardBy = new MachinePresence(new Repository(counting, 'dev'), clock);
+    const readsOf = async (after: number) => {
+      clock.advance(after);
+      reads = 0;
+      await heardBy.heard(id);
+      return reads;
+    };
+    const lastSignal = async () => (await bench.repository.get(PRESENCE, id))?.value.lastSignalAtMs;
+    expect(await readsOf(1_000)).toBe(1);
+    for (let n = 0; n < 8; n += 1) expect(await readsOf(1_000)).toBe(0);
+    expect(await readsOf(1_000)).toBe(1);
+    await expect(lastSignal()).resolves.toBe(clock.wallMs());
+    expect(await readsOf(9_999)).toBe(0);
+    await heardBy.left(id);
+    await heardBy.heard(id);
+    await expect(lastSignal()).resolves.toBe(clock.wallMs());
+  });
+
   test('another installation in its name is a conflict until it is registered again', async () => {
     const id = await register();
     await presence.hello(id, hello(id));
@@ -319,11 +352,20 @@ describe('presence', () => {
     for (const instance of ['i1', 'i2', 'i3', 'i4']) {
       await presence.hello(id, hello(id, { instance }));
     }
-    // Held up on its way.
-    await presence.hello(id, hello(id, { instance: 'i3' }));
+    for (const instance of ['i3', 'i4', 'i3']) {
+      await presence.hello(id, hello(id, { instance }));
+    }
     await expect(presence.hello(id, hello(id, { instance: 'i4' }))).rejects.toMatchObject({
       code: 'MachineIdentityConflict',
     });
+  });
+
+  test('what ended processes said and was held up is no conflict', async () => {
+    const id = await register();
+    for (const instance of ['i1', 'i2', 'i3', 'i2', 'i3', 'i1', 'i3', 'i3', 'i4', 'i3', 'i4']) {
+      await presence.hello(id, hello(id, { instance }));
+    }
+    await expect(machines.get(ANN, id)).resolves.toMatchObject({ reasons: [] });
   });
 });
 
