@@ -63,7 +63,9 @@ export class DispatchKeys {
   async sign(body: string, audience: string): Promise<string> {
     const nowMs = this.#clock.nowMs();
     if (this.#current === undefined || nowMs - this.#current.readAtMs >= LOOK_AGAIN_MS) {
-      this.#current = { key: await this.#active(), readAtMs: nowMs };
+      const { kid, secret } = await this.#active();
+      if (secret === undefined) throw new Error('The key that signs offers is gone');
+      this.#current = { key: { kid, privateKey: signingKeyOf(secret) }, readAtMs: nowMs };
     }
     const iat = Math.floor(this.#clock.wallMs() / 1_000);
     return signDetached(this.#current.key, body, { aud: audience, iat });
@@ -72,17 +74,19 @@ export class DispatchKeys {
   /** Makes the first key when there is none. The one that signs now is the first, then the newest come first. */
   async published(): Promise<readonly Jwk[]> {
     const { kid } = await this.#active();
+    // Read after that, which may have made the first.
     const keys = (await this.#newestFirst()).map(({ value }) => jwkOf(value));
     return [...keys.filter(jwk => jwk.kid === kid), ...keys.filter(jwk => jwk.kid !== kid)];
   }
 
   /**
    * Makes a new key, signed by the newest, and publishes it. It signs after `overlapMs`, so that machines have
-   * heard of it; a machine that has not refuses what is signed with it.
+   * heard of it; a machine that has not refuses what is signed with it. While there is one that has not begun to
+   * sign, no other is made: a dozen of them would push what machines know out of what is published.
    */
   async rotate(overlapMs = DISPATCH_KEY_OVERLAP_MS): Promise<void> {
     await this.#active();
-    await this.#add(({ createdAtMs }) => createdAtMs <= this.#clock.wallMs(), overlapMs);
+    await this.#add(({ activeAtMs }) => activeAtMs <= this.#clock.wallMs(), overlapMs);
   }
 
   /** Replaces the newest when it is old, and forgets secrets that nothing is signed with any more. */
@@ -93,7 +97,7 @@ export class DispatchKeys {
     await this.#retire();
   }
 
-  async #active(): Promise<SigningKey> {
+  async #active(): Promise<DispatchKey> {
     const keys = await this.#newestFirst();
     const nowMs = this.#clock.wallMs();
     // The first one signs at once; clocks of processes may be apart.
@@ -102,9 +106,7 @@ export class DispatchKeys {
       await this.#add(() => false, 0);
       return this.#active();
     }
-    const { kid, secret } = active.value;
-    if (secret === undefined) throw new Error('The key that signs offers is gone');
-    return { kid, privateKey: signingKeyOf(secret) };
+    return active.value;
   }
 
   async #newestFirst(): Promise<readonly Versioned<DispatchKey>[]> {

@@ -61,6 +61,17 @@ describe('keys that sign what is sent to machines', () => {
     expect((await keys.published())[0]?.kid).toBe(published[1]?.kid);
   });
 
+  test('are made one at a time, however often it is asked for: what machines know stays published', async () => {
+    const pinned = await keys.published();
+    for (let n = 0; n < 13; n += 1) await keys.rotate();
+    const published = await keys.published();
+    expect(published).toHaveLength(2);
+    await expect(trustedKeys(pinned, published)).resolves.toEqual(published);
+    bench.clock.advance(DISPATCH_KEY_OVERLAP_MS);
+    await keys.rotate();
+    await expect(keys.published()).resolves.toHaveLength(3);
+  });
+
   test('are replaced every 90 days by one process, and taken up by all', async () => {
     const others = new DispatchKeys(bench.store, bench.clock);
     const [first] = await keys.published();
