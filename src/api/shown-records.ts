@@ -42,7 +42,7 @@ export function showConnection(connection: Versioned<Connection>): Record<string
 
 const {
   earlierInstances: _earlier,
-  returns: _returns,
+  returned: _returned,
   ...presenceEntries
 } = presenceSchema.entries;
 const presenceBase = v.object(presenceEntries);

@@ -161,8 +161,8 @@ export const presenceSchema = v.object({
   instance: v.string(),
   /** Earlier processes of the service, the latest first; one of them that comes back is a second computer. */
   earlierInstances: v.array(v.string()),
-  /** How often in a row one of them came back. */
-  returns: countSchema,
+  /** Those that came back in a row, as often as they did. */
+  returned: v.optional(v.array(v.string()), []),
   agentVersion: v.string(),
   os: v.string(),
   capacity: v.object({ unattended: countSchema, attended: countSchema }),

@@ -220,7 +220,7 @@ export function presenceRecord(nowMs: number): Presence {
     gainedAtMs: nowMs,
     instance: 'i1',
     earlierInstances: [],
-    returns: 0,
+    returned: [],
     agentVersion: '1.0.0',
     os: 'linux',
     capacity: { unattended: 10, attended: 1 },
