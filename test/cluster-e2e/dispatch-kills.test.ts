@@ -96,6 +96,7 @@ test(
     const callers = Array.from({ length: CALLERS }, async () => {
       while (submitter.count < RUNS) await submitter.submitAndWait();
     });
+    const told = (): string => `seed ${SEED}: ${JSON.stringify(kills.counts)}`;
     try {
       await Promise.all(callers);
     } finally {
@@ -106,13 +107,16 @@ test(
     phases.begin('ends');
     // One that ends while there is no server.
     const last = await submitter.submit();
-    await until('it has begun', () => diaries.of(last).length > 0, END_MS);
+    await until('it has begun', () => diaries.of(last).length > 0, END_MS).catch(
+      async (error: unknown) => {
+        throw new Error(`${told()} ${await submitter.stateOfAll()}`, { cause: error });
+      },
+    );
     await Promise.all(nodes.map(node => node.kill()));
     await until('it has ended', () => diaries.of(last)[0]?.ends.length === 1, END_MS);
     await Promise.all(nodes.map(node => node.start()));
 
     let seen: readonly SeenRun[] = [];
-    const told = (): string => `seed ${SEED}: ${JSON.stringify(kills.counts)}`;
     await until(
       `${told()}: all runs are over, and no machine has one in hand`,
       async () => {
@@ -123,7 +127,9 @@ test(
         );
       },
       END_MS,
-    );
+    ).catch(async (error: unknown) => {
+      throw new Error(`${told()} ${await submitter.stateOfAll()}`, { cause: error });
+    });
     const faults = seen.flatMap(run => faultsOf(run, diaries.of(run.id), killed.has(run.id)));
     const states = [...new Set(seen.map(({ state }) => state))];
     const counts = states.map(name => `${name} ${seen.filter(one => one.state === name).length}`);

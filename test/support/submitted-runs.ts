@@ -13,6 +13,7 @@ const PATIENCE_MS = 5_000;
 const JOB_SECONDS_MAX = 1.2;
 const ATTEMPTS_MAX = 3;
 const EXIT_CODE = 3;
+const LEFT_MAX = 5;
 const FINAL: ReadonlySet<string> = new Set(['Succeeded', 'Failed', 'Lost']);
 
 /** What was asked for. */
@@ -132,6 +133,15 @@ export class RunSubmitter {
       if (run.isOver && run.state !== 'Lost') this.#over.set(id, run);
     }
     return seen;
+  }
+
+  /** For whoever looks for a fault: what is not over, and how machines and connections are. */
+  async stateOfAll(): Promise<string> {
+    const left = (await this.look()).filter(({ isOver }) => !isOver).slice(0, LEFT_MAX);
+    const runs = await Promise.all(left.map(({ id }) => this.#get(`${RUNS_PATH}/${id}`)));
+    const machines = await this.#get('/environments/default/machines');
+    const connections = await this.#get('/environments/default/connections');
+    return JSON.stringify({ runs, machines, connections });
   }
 
   /** How many runs there are, asked for or not. */
