@@ -6,6 +6,7 @@ import { userInfo } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { sealCredentials, targetKeyOf } from '../../src/dispatch-client/sealing.ts';
+import { endWith } from './redis.ts';
 import type { RestCaller } from './relay-machine.ts';
 import { until, within } from './within.ts';
 
@@ -102,6 +103,7 @@ function machineProgram(options: MachineProgramOptions, id: string): MachineProg
       });
       child = started;
       running.add(started);
+      endWith(started);
       started.once('exit', () => running.delete(started));
       for (const stream of [started.stdout, started.stderr]) {
         stream.on('data', (chunk: Buffer) => chunks.push(chunk.toString()));

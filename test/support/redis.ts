@@ -180,8 +180,8 @@ async function run(
   return child;
 }
 
-/** Ends the server when this process is killed and can do nothing any more: its pipe closes. */
-function endWith(child: ChildProcess): void {
+/** Ends it when this process is killed and can do nothing any more: its pipe closes. */
+export function endWith(child: ChildProcess): void {
   const script = 'cat > /dev/null; kill -9 "$0"';
   const watch = spawn('sh', ['-c', script, String(child.pid)], {
     stdio: ['pipe', 'ignore', 'ignore'],

@@ -8,8 +8,8 @@ const RUNS_PATH = '/environments/default/runs';
 const ANSWER_MS = 10_000;
 const AGAIN_MS = 200;
 const LOOK_MS = 100;
-/** What has not ended then was killed, or waits for somebody who was. */
-const PATIENCE_MS = 5_000;
+/** What has not ended then may wait for a machine that was lost. */
+const PATIENCE_MS = 20_000;
 const JOB_SECONDS_MAX = 1.2;
 const ATTEMPTS_MAX = 3;
 const EXIT_CODE = 3;
@@ -67,11 +67,11 @@ export class RunSubmitter {
     return this.#repeats;
   }
 
-  /** Until its job has ended, or for a while. */
-  async submitAndWait(): Promise<void> {
+  /** Until its job has ended, or somebody has ended it, or for a while. */
+  async submitAndWait(wasKilled: (runId: string) => boolean): Promise<void> {
     const id = await this.submit();
     for (let look = 0; look < PATIENCE_MS / LOOK_MS; look += 1) {
-      if (this.#diaries.of(id).some(({ ends }) => ends.length > 0)) return;
+      if (wasKilled(id) || this.#diaries.of(id).some(({ ends }) => ends.length > 0)) return;
       await sleep(LOOK_MS);
     }
   }
