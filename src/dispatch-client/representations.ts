@@ -249,3 +249,9 @@ export const auditEntrySchema = v.looseObject({
 export type AuditEntryView = v.InferOutput<typeof auditEntrySchema>;
 
 export const callerSchema = v.looseObject({ name: text, isAdmin: v.boolean() });
+
+/** What became of the credentials that were sealed to a group's present key. */
+export const resealedSchema = v.looseObject({
+  resealed: v.number(),
+  refused: v.array(v.looseObject({ connectionId: v.string(), code: v.string() })),
+});

@@ -5,18 +5,16 @@ import { askService } from '../../src/machine/service-socket.ts';
 import { machineBench, member } from '../support/machine-bench.ts';
 import { commandResult } from './run-command.ts';
 
-/** A server with machines, and the command line of somebody who may do all there. */
-async function benchWithCommands() {
-  const bench = await machineBench();
-  const env = { HALFWAY_ENDPOINT: bench.relay.httpUrl, HALFWAY_API_TOKEN: bench.apiToken };
-  const command = (...argv: readonly string[]) => commandResult(argv, { env });
-  return { bench, command };
+/** The command line of somebody who may do all there. */
+function commandsAt({ relay, apiToken }: Awaited<ReturnType<typeof machineBench>>) {
+  const env = { HALFWAY_ENDPOINT: relay.httpUrl, HALFWAY_API_TOKEN: apiToken };
+  return (...argv: readonly string[]) => commandResult(argv, { env });
 }
 
 describe('halfway group', () => {
   test('rotate-key, reseal and promote-key replace the key of a group', async () => {
-    const { bench, command } = await benchWithCommands();
-    await using held = bench;
+    await using bench = await machineBench();
+    const command = commandsAt(bench);
     await bench.register('one');
     const id = member(await bench.ask('POST', '/groups', { name: 'pool' }), 'id');
     await bench.join('one', id);
@@ -41,8 +39,8 @@ describe('halfway group', () => {
   }, 60_000);
 
   test('cancel-rotation leaves the key as it is', async () => {
-    const { bench, command } = await benchWithCommands();
-    await using held = bench;
+    await using bench = await machineBench();
+    const command = commandsAt(bench);
     await bench.register('one');
     const id = member(await bench.ask('POST', '/groups', { name: 'pool' }), 'id');
     const { fingerprint } = await bench.join('one', id);
@@ -55,8 +53,8 @@ describe('halfway group', () => {
 });
 
 test('halfway machine promote-key takes the key that the machine made', async () => {
-  const { bench, command } = await benchWithCommands();
-  await using held = bench;
+  await using bench = await machineBench();
+  const command = commandsAt(bench);
   const { record } = await bench.register('desk');
   await bench.connectTo({ kind: 'machine', id: record.machineId });
   const { folder, keyStore: keys, keys: own, access } = await bench.open('desk');

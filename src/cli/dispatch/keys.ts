@@ -1,5 +1,5 @@
-import * as v from 'valibot';
 import { readAnswer } from '../../dispatch-client/record-collection.ts';
+import { resealedSchema } from '../../dispatch-client/representations.ts';
 import { writeLine, type CommandContext } from '../context.ts';
 import type { ApiOptions } from './api-options.ts';
 import { findRecord } from './find-record.ts';
@@ -15,11 +15,6 @@ const GROUP_VERBS = {
   'rotate-key': 'A new key is asked for: run `halfway machine rotate-group-key` on each member',
   'cancel-rotation': 'The key stays as it is',
 } as const;
-
-const resealedSchema = v.looseObject({
-  resealed: v.number(),
-  refused: v.array(v.looseObject({ connectionId: v.string(), code: v.string() })),
-});
 
 /** `halfway group rotate-key`, `halfway group cancel-rotation`. */
 export async function runGroupKeyVerb(
