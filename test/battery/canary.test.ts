@@ -1,5 +1,5 @@
 import { randomBytes, randomInt } from 'node:crypto';
-import { readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { gzipSync } from 'node:zlib';
@@ -7,13 +7,20 @@ import type { Browser } from 'playwright-core';
 import { afterAll, beforeAll, expect, test, vi } from 'vitest';
 import { OsAccountHost } from '../../src/machine/session-hosts/os-account-host.ts';
 import { makeAccount, type TestAccount } from '../support/accounts.ts';
-import { CLUSTER_SECRET } from '../support/cluster.ts';
 import { Commands } from '../support/command-machine.ts';
-import { API_TOKEN, dispatchProcess, type DispatchProcess } from '../support/dispatch-process.ts';
+import { API_TOKEN } from '../support/dispatch-process.ts';
 import { recordingWay } from '../support/machine-bench.ts';
 import { startChromium, visit } from '../support/portal.ts';
-import { startRedis, type TestRedis } from '../support/redis.ts';
 import { plainTraces, SecretSearch, searchMemory, tracesOf } from '../support/secret-search.ts';
+import {
+  HEAP,
+  said,
+  SAID,
+  snapshot,
+  startedServer,
+  storeOf,
+  type Evidence,
+} from '../support/server-evidence.ts';
 import { spellingsOf } from '../support/spellings.ts';
 import { someFolder } from '../support/some-folder.ts';
 import { until } from '../support/within.ts';
@@ -37,17 +44,6 @@ afterAll(async () => {
   vi.restoreAllMocks();
   await browser?.close();
 });
-
-const HEAP = 'heap snapshot';
-const ADMIN = ['/metrics', '/status'];
-const LISTS = ['audit', 'runs', 'connections', 'machines', 'groups'];
-const SAID = ['log', ...ADMIN, ...LISTS];
-
-/** Everything that there is of a server and what it stands on, by what it is called. */
-interface Evidence {
-  readonly about: string;
-  readonly bytes: Buffer;
-}
 
 function noise(): Buffer {
   return randomBytes(1_000 + randomInt(4));
@@ -215,121 +211,4 @@ async function makeGroup(
   expect([wrong.exitCode, wrong.err]).toEqual([1, expect.stringContaining('password is wrong')]);
   await commands.ok(byFile, password);
   return { password, fingerprint: String(made['fingerprint']) };
-}
-
-async function startedServer(store: readonly string[], folder: string): Promise<DispatchProcess> {
-  const server = await dispatchProcess({
-    command: 'serve',
-    store,
-    argv: ['--log-level', 'debug'],
-    // Texts are cut at 1,024 characters otherwise, and what stands behind would not be seen.
-    execArgv: [
-      '--heapsnapshot-signal=SIGUSR2',
-      '--heap-snapshot-string-limit=100000000',
-      `--diagnostic-dir=${folder}`,
-    ],
-    env: { HALFWAY_MESH_SECRET: CLUSTER_SECRET },
-  });
-  await server.start();
-  return server;
-}
-
-interface Store extends AsyncDisposable {
-  readonly argv: readonly string[];
-  /** What of its evidence has records of job dispatch. */
-  readonly holdsRecords: readonly string[];
-  evidence(): Promise<readonly Evidence[]>;
-}
-
-async function storeOf(kind: 'redis' | 'data', folder: string): Promise<Store> {
-  if (kind === 'data') {
-    const data = join(folder, 'data');
-    return {
-      argv: ['--data', data],
-      holdsRecords: ['dispatch.db'],
-      evidence: () => Promise.resolve(filesBelow(data)),
-      [Symbol.asyncDispose]: () => Promise.resolve(),
-    };
-  }
-  // Nothing is packed in its files, so that they can be looked through.
-  const redis = await startRedis([
-    '--appendonly',
-    'yes',
-    '--rdbcompression',
-    'no',
-    '--slowlog-log-slower-than',
-    '0',
-    '--slowlog-max-len',
-    '100000',
-  ]);
-  const mesh = ['--mesh-host', '127.0.0.1', '--mesh-port', '0', '--mesh-local', 'off'];
-  return {
-    argv: ['--redis', redis.url, ...mesh],
-    holdsRecords: ['keys of Redis', 'slow log of Redis', 'dump.rdb', AOF],
-    evidence: () => redisEvidence(redis),
-    [Symbol.asyncDispose]: () => redis[Symbol.asyncDispose](),
-  };
-}
-
-const AOF = 'appendonlydir/appendonly.aof.1.incr.aof';
-
-async function redisEvidence({ admin }: TestRedis): Promise<readonly Evidence[]> {
-  const slow = Buffer.from(JSON.stringify(await admin.slowlog('GET', -1)));
-  const keys = await admin.keys('*');
-  const read = keys.map(async key => {
-    const type = await admin.type(key);
-    if (type === 'string') return admin.get(key);
-    if (type === 'stream') return admin.xrange(key, '-', '+');
-    if (type === 'zset') return admin.zrange(key, '0', '-1');
-    if (type === 'hash') return admin.hgetall(key);
-    return admin.smembers(key);
-  });
-  const values = Buffer.from(JSON.stringify([keys, await Promise.all(read)]));
-  await admin.save();
-  const [, folder = ''] = await admin.config('GET', 'dir');
-  return [
-    { about: 'keys of Redis', bytes: values },
-    { about: 'slow log of Redis', bytes: slow },
-    ...filesBelow(folder),
-  ];
-}
-
-function filesBelow(folder: string): readonly Evidence[] {
-  return readdirSync(folder, { recursive: true, encoding: 'utf8' })
-    .map(name => join(folder, name))
-    .filter(path => statSync(path).isFile())
-    .map(path => ({ about: path.slice(folder.length + 1), bytes: readFileSync(path) }));
-}
-
-/** All that the server's heap has, as the server itself writes it down. */
-async function snapshot({ pid, adminUrl }: DispatchProcess, folder: string): Promise<Evidence> {
-  const files = (): readonly string[] =>
-    readdirSync(folder).filter(name => name.endsWith('.heapsnapshot'));
-  process.kill(pid() ?? 0, 'SIGUSR2');
-  await until('the snapshot is begun', () => files().length > 0, STEP_MS);
-  // It does nothing else meanwhile.
-  await fetch(`${adminUrl}/healthz`);
-  const [name = ''] = files();
-  const path = join(folder, name);
-  const bytes = readFileSync(path);
-  rmSync(path);
-  expect(bytes.subarray(-200).toString()).toMatch(/\]\}\s*$/);
-  return { about: HEAP, bytes };
-}
-
-/** What the server tells of itself. */
-async function said({ adminUrl, admin, output }: DispatchProcess, environment: string) {
-  const read = async (about: string): Promise<Evidence> => {
-    const response = await fetch(adminUrl + about);
-    return { about, bytes: Buffer.from(await response.arrayBuffer()) };
-  };
-  const list = async (noun: string): Promise<Evidence> => {
-    const answer = await admin.get('GET', `/environments/${environment}/${noun}`);
-    return { about: noun, bytes: Buffer.from(JSON.stringify(answer)) };
-  };
-  return [
-    { about: 'log', bytes: Buffer.from(output()) },
-    ...(await Promise.all(ADMIN.map(read))),
-    ...(await Promise.all(LISTS.map(list))),
-  ];
 }
