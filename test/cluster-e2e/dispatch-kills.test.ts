@@ -130,6 +130,7 @@ test(
     ).catch(async (error: unknown) => {
       throw new Error(`${told()} ${await submitter.stateOfAll()}`, { cause: error });
     });
+    seen = await submitter.lookAtLogs();
     const faults = seen.flatMap(run => faultsOf(run, diaries.of(run.id), killed.has(run.id)));
     const states = [...new Set(seen.map(({ state }) => state))];
     const counts = states.map(name => `${name} ${seen.filter(one => one.state === name).length}`);

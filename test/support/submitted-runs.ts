@@ -10,7 +10,10 @@ const AGAIN_MS = 200;
 const LOOK_MS = 100;
 /** What has not ended then may wait for a machine that was lost. */
 const PATIENCE_MS = 20_000;
-const JOB_SECONDS_MAX = 1.2;
+const JOB_SECONDS_MAX = 1;
+/** So many outlast the death of their machine's service. */
+const LONG_JOBS = 0.2;
+const LONG_JOB_SECONDS_MAX = 8;
 const ATTEMPTS_MAX = 3;
 const EXIT_CODE = 3;
 const LEFT_MAX = 5;
@@ -84,9 +87,10 @@ export class RunSubmitter {
       exitCode: random() < 0.15 ? EXIT_CODE : 0,
       onLost: random() < 0.3 ? 'requeue' : 'fail',
     };
+    const seconds = random() * (random() < LONG_JOBS ? LONG_JOB_SECONDS_MAX : JOB_SECONDS_MAX);
     const body = {
       connectionId: this.#connections[below(random, this.#connections.length)],
-      job: this.#diaries.job(random() * JOB_SECONDS_MAX, wish.exitCode),
+      job: this.#diaries.job(seconds, wish.exitCode),
       onLost: wish.onLost,
       maxAttempts: wish.onLost === 'requeue' ? ATTEMPTS_MAX : 1,
     };
@@ -123,7 +127,7 @@ export class RunSubmitter {
     asked.catch(() => undefined);
   }
 
-  /** All runs as the server has them now. */
+  /** All runs as the server has them now; without the logs, the last of which may come behind the result. */
   async look(): Promise<readonly SeenRun[]> {
     const seen: SeenRun[] = [];
     for (const [id, wish] of this.#wishes) {
@@ -131,6 +135,15 @@ export class RunSubmitter {
       seen.push(run);
       // What is lost may still be found.
       if (run.isOver && run.state !== 'Lost') this.#over.set(id, run);
+    }
+    return seen;
+  }
+
+  /** With their logs, which are whole when no machine has anything in hand. */
+  async lookAtLogs(): Promise<readonly SeenRun[]> {
+    const seen: SeenRun[] = [];
+    for (const run of await this.look()) {
+      seen.push({ ...run, log: await this.#logOf(`${RUNS_PATH}/${run.id}`) });
     }
     return seen;
   }
@@ -182,7 +195,7 @@ export class RunSubmitter {
       exitCodeSaid: run['exitCode'],
       code: Object(run['fault']).code,
       outputs,
-      log: isOver ? await this.#logOf(path) : '',
+      log: '',
     };
   }
 
