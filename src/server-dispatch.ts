@@ -23,6 +23,7 @@ import { RelayMachineSender } from './server-dispatch-sender.ts';
 import { openDispatchStore } from './server-dispatch-store.ts';
 import { StoreError } from './store/relay-store.ts';
 import { addApiRoutes, type ApiRoutesOptions, type ApiTraffic } from './transports/api-routes.ts';
+import type { PortalGuard } from './transports/portal-guard.ts';
 import { addPortalRoutes, loadPortal } from './transports/portal-routes.ts';
 import { VERSION } from './version.ts';
 
@@ -44,6 +45,8 @@ export interface OpenDispatch {
   /** Adds its routes to the public port. */
   mount(app: TemplatedApp, options: Omit<ApiRoutesOptions, 'handle' | 'clock'>): void;
   readonly onListener: ListenerObserver;
+  /** Undefined: there is no web portal, and no host is kept for one. */
+  readonly portalGuard: PortalGuard | undefined;
   /** Begins to dispatch; `publicPort` is where clients reach this server. */
   start(publicPort: number): Promise<void>;
   /** Dispatches nothing from here on; what is under way goes on. Other nodes take over. */
@@ -111,6 +114,7 @@ export async function openDispatch(config: Config, parts: DispatchParts): Promis
     version: VERSION,
   });
   const handle = meteredApi(api.handle, clock, meter);
+  const portal = loadPortal(parts.portalFolder);
   let traffic: ApiTraffic | undefined;
   const sampler = new DispatchSampler(store, clock, log);
   const presence = watchPresence({ plane, namespace: namespace.name, clock, log });
@@ -149,11 +153,14 @@ export async function openDispatch(config: Config, parts: DispatchParts): Promis
     plane,
     mount: (app, options) => {
       traffic = addApiRoutes(app, { ...options, handle, clock });
-      const portal = loadPortal(parts.portalFolder);
       if (portal === undefined) log.warn({}, 'the web portal was not built: there is none');
-      else addPortalRoutes(app, portal);
+      else addPortalRoutes(app, portal, config.portalHost);
     },
     onListener: presence.onListener,
+    portalGuard:
+      portal === undefined && config.portalHost.length === 0
+        ? undefined
+        : { hosts: config.portalHost },
     async start(port) {
       publicPort = port;
       await checkDurability();

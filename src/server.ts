@@ -191,6 +191,7 @@ export async function startServer(config: Config, deps: ServerDeps): Promise<Run
       remotePort: dataPlane.remotePort,
       terminated: (proxied: ArrayBuffer) => terminator?.lookup(proxied),
     },
+    portal: dispatch?.portalGuard,
   };
   const dialElsewhere: HandshakeOptions['dialElsewhere'] = (request, action) =>
     cluster?.node.dialElsewhere(request, action);

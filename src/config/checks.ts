@@ -75,9 +75,12 @@ function dispatchFaults(
   purpose: 'serve' | 'dev',
   faulty: ReadonlySet<OptionName>,
 ): string[] {
-  const { dispatch, dispatchNamespace, namespaces, redis, data, workers } = config;
-  if (!dispatch) return [];
-  const faults: string[] = [];
+  const { dispatch, dispatchNamespace, namespaces, redis, data, workers, portalHost } = config;
+  if (!dispatch) {
+    const isPointless = portalHost.length > 0 && !faulty.has('dispatch');
+    return isPointless ? ['portalHost needs dispatch: without it there is no web portal'] : [];
+  }
+  const faults = portalHostFaults(config);
   if (redis === undefined && workers !== 1 && !faulty.has('workers') && !faulty.has('redis')) {
     faults.push(
       'workers must be 1 with dispatch, because its records are kept by one process: leave workers away, ' +
@@ -99,6 +102,47 @@ function dispatchFaults(
     faults.push(`dispatchNamespace must be one of the namespaces, got ${quote(dispatchNamespace)}`);
   }
   return faults;
+}
+
+/** Nothing is relayed at a host of the portal, so nobody may be sent there for that. */
+function portalHostFaults({ portalHost, namespaces, publicUrl, nodeUrl }: Config): string[] {
+  const relaying = [
+    ...namespaces.flatMap(({ name, hosts }) =>
+      hosts.map(host => ({ host, of: `namespace ${quote(name)}` })),
+    ),
+    ...Object.entries({ publicUrl, nodeUrl }).flatMap(([of, url]) =>
+      url === undefined ? [] : [{ host: new URL(url).hostname, of }],
+    ),
+  ];
+  return relaying
+    .filter(({ host }) => portalHost.includes(host.toLowerCase().replace(/\.$/, '')))
+    .map(
+      ({ host, of }) =>
+        `portalHost must be a name of its own, because nothing is relayed there; ${quote(host)} is that of ${of}`,
+    );
+}
+
+/** What works and should still be known before it is used. Of a configuration without faults. */
+export function warningsTogether(config: Config, purpose: 'serve' | 'dev' | 'inspect'): string[] {
+  if (purpose !== 'serve' || !config.dispatch) return [];
+  const { portalHost, host, publicUrl, dispatchNamespace, namespaces } = config;
+  if (portalHost.length === 0) {
+    return isLoopback(host)
+      ? []
+      : [
+          'The web portal shares its origin with all that listeners serve: a page of theirs can read what the portal ' +
+            'keeps in a browser, API tokens too. Give the portal a host name of its own: --portal-host NAME (portalHost)',
+        ];
+  }
+  const home =
+    dispatchNamespace === undefined
+      ? namespaces[0]
+      : namespaces.find(({ name }) => sameName(name, dispatchNamespace));
+  if (publicUrl !== undefined || (home !== undefined && home.hosts.length > 0)) return [];
+  return [
+    'The web portal cannot tell where machines are to register, because nothing is relayed at the hosts of portalHost: ' +
+      'give publicUrl, or hosts for the namespace of the machines',
+  ];
 }
 
 const NO_NAMESPACE = `namespaces must hold at least one namespace. Give --config FILE with, for example:

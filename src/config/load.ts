@@ -1,7 +1,7 @@
 import { dirname, resolve } from 'node:path';
 import { assert } from '../base/assert.ts';
 import type { NamespaceDescription } from '../protocol/resources.ts';
-import { checkTogether } from './checks.ts';
+import { checkTogether, warningsTogether } from './checks.ts';
 import { parseConfigDocument, type ConfigDocument, type DocumentPath } from './document.ts';
 import { readNamespaces } from './namespaces.ts';
 import { DEV_DEFAULTS, isOptionName, optionList, OPTIONS } from './options.ts';
@@ -66,6 +66,7 @@ class Loading {
     const config: Config = { ...values, namespaces };
     if (this.#fileIsRead) this.#faults.push(...checkTogether(config, purpose, this.#faulty));
     if (this.#faults.length > 0) return { faults: shortened(this.#faults) };
+    this.#warnings.push(...warningsTogether(config, purpose));
     return { config: deepFreeze(config), warnings: this.#warnings };
   }
 

@@ -3,6 +3,7 @@ import {
   addressRanges,
   DELAY_MS_MAX,
   filePath,
+  hostNames,
   hostSuffix,
   hostToBind,
   longSecretText,
@@ -427,6 +428,13 @@ export const OPTIONS = {
     parse: namespaceName,
     group: 'Job dispatch',
     help: 'Namespace in which machines get their hybrid connections; without it the first.',
+  },
+  portalHost: {
+    placeholder: 'NAMES',
+    default: [],
+    parse: hostNames,
+    group: 'Job dispatch',
+    help: 'Host names that serve the web portal (and /$api/) and nothing else, so that what listeners serve has another origin.',
   },
   relaySuffix: {
     placeholder: 'SUFFIX',

@@ -89,6 +89,18 @@ export function hostSuffix(text: string): Parsed<string> {
   return { fault: `must be a name such as relay.example.com, got ${quote(text)}` };
 }
 
+/** Host names separated by commas, in lower case and without a final dot. No ports: they do not count. */
+export function hostNames(text: string): Parsed<readonly string[]> {
+  const parts = text.split(',').map(part => part.trim());
+  const names = parts
+    .filter(part => part !== '')
+    .map(part => ({ part, name: part.replace(/\.$/, '').toLowerCase() }));
+  const wrong = names.filter(({ name }) => !isHostName(name));
+  if (wrong.length === 0) return { value: [...new Set(names.map(({ name }) => name))] };
+  const shown = wrong.map(({ part }) => quote(part)).join(', ');
+  return { fault: `must be host names such as portal.example.com, without a port, got ${shown}` };
+}
+
 /** Only the scheme is looked at: what is behind it belongs to the Redis client, which says more. */
 export function redisUrl(text: string): Parsed<string> {
   return /^rediss?(?:\+(?:sentinel|cluster))?:\/\/\S+$/.test(text)

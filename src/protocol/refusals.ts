@@ -203,6 +203,21 @@ const TABLE = {
     code: BODY_CODES.internalServerError,
     text: 'The relay is shutting down; connect again',
   },
+  // Of the web portal: what listeners serve must not have its origin.
+  'portal-host': {
+    httpStatus: 404,
+    closeCode: 1008,
+    code: BODY_CODES.endpointNotFound,
+    text: 'This host serves the web portal only: nothing is relayed here, use another host of this relay',
+  },
+  'service-worker': {
+    httpStatus: 403,
+    closeCode: 1008,
+    code: BODY_CODES.forbidden,
+    text:
+      'Service workers are not relayed here, because they could take over the web portal, which has the same origin: ' +
+      'give it another host with --portal-host',
+  },
   // Long-poll sessions (LONG-POLL.md). The names are read by clients.
   'session-unknown': {
     httpStatus: 404,

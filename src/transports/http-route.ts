@@ -46,7 +46,8 @@ export function httpRoute(
     const incoming = readIncoming(response, request, options.incoming);
     const isHead = incoming.method === 'HEAD';
     const { path, headers } = incoming.request;
-    if (path.kind === 'reserved' && path.segments[0] === POLL_PATH) {
+    const isOfPortal = incoming.fault === 'portal-host';
+    if (path.kind === 'reserved' && path.segments[0] === POLL_PATH && !isOfPortal) {
       answerPoll(options.poll, response, { ...incoming, bodyLength: bodyLength(incoming) });
       return;
     }

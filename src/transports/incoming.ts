@@ -3,6 +3,7 @@ import { parseRelayQuery } from '../protocol/relay-url.ts';
 import { parseRequestPath, type RequestPath } from '../protocol/request-path.ts';
 import type { RelayRequest } from '../relay/ports.ts';
 import { peerOf, type PeerSources } from './peers.ts';
+import { portalFault, type PortalFault, type PortalGuard } from './portal-guard.ts';
 import { header, snapshot } from './request-snapshot.ts';
 
 /** How requests are read, the same for every route. */
@@ -11,13 +12,15 @@ export interface IncomingOptions {
   /** `ws://host` or `wss://host`, in place of what the peer used. */
   readonly publicOrigin: string | undefined;
   readonly peers: PeerSources;
+  /** What keeps the web portal apart from what listeners serve; undefined: there is none here. */
+  readonly portal: PortalGuard | undefined;
 }
 
 /** A request as the core decides upon it, or with a `fault` that refuses it whatever it wants. */
 export interface Incoming {
   readonly request: RelayRequest;
   readonly method: string;
-  readonly fault: 'path-malformed' | 'handshake-malformed' | undefined;
+  readonly fault: 'path-malformed' | 'handshake-malformed' | PortalFault | undefined;
 }
 
 /** `host`, `host:port`, `[v6]:port`: what may go into an address and a log as it stands. */
@@ -40,7 +43,12 @@ export function readIncoming(
   return {
     method,
     fault:
-      path === undefined ? 'path-malformed' : isHostWellFormed ? undefined : 'handshake-malformed',
+      portalFault(options.portal, headers) ??
+      (path === undefined
+        ? 'path-malformed'
+        : isHostWellFormed
+          ? undefined
+          : 'handshake-malformed'),
     request: {
       host,
       origin: options.publicOrigin ?? `${peer.isSecure ? 'wss' : 'ws'}://${host}`,

@@ -3,6 +3,7 @@ import { existsSync, readdirSync, readFileSync, statSync } from 'node:fs';
 import { extname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import type { HttpRequest, HttpResponse, TemplatedApp } from 'uWebSockets.js';
+import { isHostOf } from './portal-guard.ts';
 import { endWithoutBody } from './refusal-response.ts';
 
 /** One file of the web portal, in memory. */
@@ -44,6 +45,12 @@ const CONTENT_SECURITY_POLICY = [
   "require-trusted-types-for 'script'",
 ].join('; ');
 
+/**
+ * No page, not even one of the same origin, has a handle to a window of ours that it has opened. Browsers that do not
+ * know the value ignore it, and so does every browser over plain HTTP that is not loopback.
+ */
+const OPENER_POLICY = 'noopener-allow-popups';
+
 /** Where the build puts the portal, seen from this file: in dist/ beside it, when run from src/ in dist/ too. */
 export function portalFolder(): string {
   const isBuilt = import.meta.url.endsWith('.js');
@@ -76,25 +83,41 @@ function readIfThere(path: string): Uint8Array | undefined {
   return existsSync(path) ? readFileSync(path) : undefined;
 }
 
-/** Adds `/$portal/…`: the web portal's files, and nothing that knows anything. */
-export function addPortalRoutes(app: TemplatedApp, files: PortalFiles): void {
-  app.any(PREFIX, response => {
-    // Relative, so that it is right behind any proxy.
-    response.writeStatus('308 Permanent Redirect').writeHeader('Location', '$portal/').end();
-  });
-  app.any(`${PREFIX}/*`, (response, request) => answer(response, request, files));
+/**
+ * Adds `/$portal/…`: the web portal's files, and nothing that knows anything. With `hosts` (see `PortalGuard`) they are
+ * at these only, and elsewhere is said where.
+ */
+export function addPortalRoutes(
+  app: TemplatedApp,
+  files: PortalFiles,
+  hosts: readonly string[] = [],
+): void {
+  const [home] = hosts;
+  const route = (response: HttpResponse, request: HttpRequest): void => {
+    const isElsewhere = home !== undefined && !isHostOf(hosts, request.getHeader('host'));
+    if (isElsewhere) notFound(response, request, `The web portal is at ${home}${PREFIX}/`);
+    else answer(response, request, files);
+  };
+  app.any(PREFIX, route);
+  app.any(`${PREFIX}/*`, route);
 }
 
 function answer(response: HttpResponse, request: HttpRequest, files: PortalFiles): void {
   const method = request.getMethod();
+  const path = request.getUrl().slice(PREFIX.length);
+  if (path === '') {
+    // Relative, so that it is right behind any proxy.
+    response.writeStatus('308 Permanent Redirect').writeHeader('Location', '$portal/');
+    response.writeHeader('Cross-Origin-Opener-Policy', OPENER_POLICY).end();
+    return;
+  }
   if (method !== 'get' && method !== 'head') {
     response.writeStatus('405 Method Not Allowed').writeHeader('Allow', 'GET, HEAD').end();
     return;
   }
-  const file = files.get(request.getUrl().slice(PREFIX.length + 1));
+  const file = files.get(path.slice(1));
   if (file === undefined) {
-    response.writeStatus('404 Not Found').writeHeader('Content-Type', 'text/plain');
-    endBody(response, Buffer.from('There is no such file of the portal\n'), method);
+    notFound(response, request, 'There is no such file of the portal');
     return;
   }
   const isKnown = request.getHeader('if-none-match').includes(file.etag);
@@ -105,19 +128,30 @@ function answer(response: HttpResponse, request: HttpRequest, files: PortalFiles
     .writeHeader(
       'Cache-Control',
       file.isImmutable ? 'public, max-age=31536000, immutable' : 'no-cache',
-    );
+    )
+    // In a 304, too: a page that was kept before it was said has it from there.
+    .writeHeader('Content-Security-Policy', CONTENT_SECURITY_POLICY)
+    .writeHeader('Cross-Origin-Opener-Policy', OPENER_POLICY);
   if (isKnown) {
     endWithoutBody(response, undefined);
     return;
   }
   response
     .writeHeader('Content-Type', file.contentType)
-    .writeHeader('Content-Security-Policy', CONTENT_SECURITY_POLICY)
     .writeHeader('X-Content-Type-Options', 'nosniff')
     .writeHeader('Referrer-Policy', 'no-referrer');
   const { bytes, encoding } = encoded(file, request.getHeader('accept-encoding'));
   if (encoding !== undefined) response.writeHeader('Content-Encoding', encoding);
   endBody(response, bytes, method);
+}
+
+function notFound(response: HttpResponse, request: HttpRequest, text: string): void {
+  response
+    .writeStatus('404 Not Found')
+    .writeHeader('Content-Type', 'text/plain')
+    .writeHeader('Content-Security-Policy', CONTENT_SECURITY_POLICY)
+    .writeHeader('Cross-Origin-Opener-Policy', OPENER_POLICY);
+  endBody(response, Buffer.from(`${text}\n`), request.getMethod());
 }
 
 function encoded(

@@ -46,8 +46,8 @@ function faultsOf(given: Given): readonly string[] {
   return 'faults' in result ? result.faults : [];
 }
 
-function warningsOf(env: ConfigSources['env']): readonly string[] {
-  const result = load({ env });
+function warningsOf(given: Given): readonly string[] {
+  const result = load(given);
   return 'warnings' in result ? result.warnings : [];
 }
 
@@ -264,7 +264,9 @@ describe('loadConfig() refuses', () => {
 
 describe('loadConfig() warns', () => {
   test('about a variable of our prefix that it does not know, without its value', () => {
-    const [warning, ...more] = warningsOf({ HALFWAY_PROT: '81', HALFWAY_DEV_KEY: 'x', PATH: '/' });
+    const [warning, ...more] = warningsOf({
+      env: { HALFWAY_PROT: '81', HALFWAY_DEV_KEY: 'x', PATH: '/' },
+    });
     expect(warning).toMatch(/^HALFWAY_PROT is ignored/);
     expect(warning).not.toContain('81');
     expect(more).toEqual([]);
@@ -273,8 +275,8 @@ describe('loadConfig() warns', () => {
   test('about what Kubernetes sets for a Service named halfway, and ignores it', () => {
     const env = { HALFWAY_PORT: 'tcp://10.0.0.1:8080', HALFWAY_SERVICE_HOST: '10.0.0.1' };
     expect(loaded({ env }).port).toBe(8080);
-    expect(warningsOf(env).every(warning => warning.includes('enableServiceLinks'))).toBe(true);
-    expect(warningsOf(env)).toHaveLength(2);
+    expect(warningsOf({ env }).every(warning => warning.includes('enableServiceLinks'))).toBe(true);
+    expect(warningsOf({ env })).toHaveLength(2);
   });
 });
 
@@ -324,5 +326,47 @@ describe('loadConfig() of job dispatch', () => {
     expect(short).toEqual([
       'HALFWAY_API_TOKEN must be 32 to 1024 printable ASCII characters without spaces',
     ]);
+  });
+
+  test('takes hosts of the portal as names with commas or a list of the file, and none by default', () => {
+    const serve = { ...flags, data: 'records' };
+    expect(loaded({ flags: serve }).portalHost).toEqual([]);
+    const env = { HALFWAY_PORTAL_HOST: 'Portal.example.com.,p.example.org' };
+    const names = ['portal.example.com', 'p.example.org'];
+    expect(loaded({ flags: serve, env }).portalHost).toEqual(names);
+    const files = { 'relay.yaml': `portalHost: [portal.example.com, p.example.org]\n${MINIMAL}` };
+    expect(loaded({ flags: serve, files }).portalHost).toEqual(names);
+  });
+
+  test('refuses a host of the portal without dispatch, and one at which something is relayed', () => {
+    const portal = { ...flags, data: 'records', portalHost: 'portal.example.com' };
+    expect(faultsOf({ flags: { ...portal, dispatch: false } })).toEqual([
+      'portalHost needs dispatch: without it there is no web portal',
+    ]);
+    const taken = { portalHost: 'relay.example.com' };
+    const ofUrl = { ...portal, ...taken, publicUrl: 'https://Relay.example.com:8443' };
+    expect(faultsOf({ flags: ofUrl }).join()).toMatch(
+      /^portalHost must be a name of its own.*"relay\.example\.com" is that of publicUrl$/,
+    );
+    const hosts = 'production\n    hosts: [relay.example.com]';
+    const files = { 'relay.yaml': MINIMAL.replace('production', hosts) };
+    expect(faultsOf({ flags: { ...portal, ...taken }, files }).join()).toMatch(
+      /^portalHost must be .* is that of namespace "production"$/,
+    );
+    expect(faultsOf({ flags: portal, files })).toEqual([]);
+  });
+
+  test('warns once of a portal that shares its origin with listeners, where others can reach it', () => {
+    const serve = { ...flags, data: 'records' };
+    const [warning, ...more] = warningsOf({ flags: serve });
+    expect(warning).toMatch(/shares its origin .*--portal-host NAME/);
+    expect(more).toEqual([]);
+    expect(warningsOf({ flags: { ...serve, host: '127.0.0.1' } })).toEqual([]);
+    expect(warningsOf({ flags: { ...serve, dispatch: false } })).toEqual([]);
+    expect(warningsOf({ purpose: 'dev', flags: { host: '0.0.0.0' } })).toEqual([]);
+    const portal = { ...serve, portalHost: 'portal.example.com' };
+    const publicUrl = 'https://relay.example.com';
+    expect(warningsOf({ flags: { ...portal, publicUrl } })).toEqual([]);
+    expect(warningsOf({ flags: portal }).join()).toMatch(/cannot tell where machines .*publicUrl/);
   });
 });

@@ -1,6 +1,7 @@
 import { describe, expect, test } from 'vitest';
 import {
   addressRanges,
+  hostNames,
   hostSuffix,
   hostToBind,
   isLoopback,
@@ -37,6 +38,23 @@ test.each(['', '*', '*.', 'a b', '10.0.0.1', 'https://relay.example.com', 'a.*.b
   'hostSuffix() refuses "%s"',
   text => expect(isTaken(hostSuffix(text))).toBe(false),
 );
+
+describe('hostNames()', () => {
+  test.each([
+    ['Portal.Example.com.', ['portal.example.com']],
+    ['portal.example.com, p.example.org ,', ['portal.example.com', 'p.example.org']],
+    ['a.example,A.example', ['a.example']],
+    ['', []],
+  ])('takes "%s"', (text, value) => expect(hostNames(text)).toEqual({ value }));
+
+  test.each(['portal.example.com:443', 'https://portal', '*.example.com', 'a..b', '[::1]', '.'])(
+    'refuses %s among others',
+    text =>
+      expect(hostNames(`good.example,${text}`)).toEqual({
+        fault: expect.stringMatching(/^must be host names .*, without a port, got "[^,]*"$/),
+      }),
+  );
+});
 
 describe('addressRanges()', () => {
   test.each(['10/8', '10.0.0.0/33', '010.0.0.1', 'proxy', '::1/129', '1.2.3.4/8/8'])(

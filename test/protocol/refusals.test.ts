@@ -56,6 +56,8 @@ describe('REFUSALS', () => {
       'senders-max': 503,
       overloaded: 503,
       draining: 503,
+      'portal-host': 404,
+      'service-worker': 403,
       'session-unknown': 404,
       'session-gone': 410,
       'session-superseded': 409,
@@ -85,6 +87,7 @@ describe('REFUSALS', () => {
       'endpoint-unknown',
       'path-malformed',
       ...ofSendersOnly,
+      'portal-host',
       ...ofPollsOnly,
     ]);
   });

@@ -42,6 +42,7 @@ test('the page comes with headers that let nothing foreign in, and is asked for 
     'cache-control': 'no-cache',
     'x-content-type-options': 'nosniff',
     'referrer-policy': 'no-referrer',
+    'cross-origin-opener-policy': 'noopener-allow-popups',
   });
   const policy = headers['content-security-policy'];
   expect(policy).toContain("default-src 'self'; script-src 'self'; style-src 'self'");
@@ -79,6 +80,7 @@ test('a file that the client has is not sent again', async () => {
   const again = await ask('/', 'GET', { 'if-none-match': headers.etag ?? '' });
   expect(again.status).toBe(304);
   expect(again.body.length).toBe(0);
+  expect(again.headers['cross-origin-opener-policy']).toBe('noopener-allow-popups');
   const other = await ask('/', 'GET', { 'if-none-match': '"another"' });
   expect(other.status).toBe(200);
 });

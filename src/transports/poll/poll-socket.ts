@@ -37,8 +37,9 @@ export function pollSocketRoute(options: PollSocketOptions): WebSocketBehavior<S
     idleTimeout: idleTimeoutSeconds(options.keepAliveMs),
     sendPingsAutomatically: true,
     upgrade: (response, httpRequest, context) => {
-      const { request } = readIncoming(response, httpRequest, options.incoming);
-      const resumed = resumption(options, request);
+      const { request, fault } = readIncoming(response, httpRequest, options.incoming);
+      const resumed: Resumption | PollRefused =
+        fault === 'portal-host' ? { reason: fault } : resumption(options, request);
       if ('reason' in resumed) {
         const exchange = new PollExchange(response, options, { isHead: false, hasBody: true });
         exchange.refuse(options.relay.refuse(resumed.reason, request, 'poll', resumed.detail));
