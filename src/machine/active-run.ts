@@ -4,6 +4,7 @@ import { deliverEnd, WRITE_AGAIN_MS } from './deliver-end.ts';
 import { ExecutorSession, type ReadyExecutor } from './executor-session.ts';
 import { failed, markOf, type Outcome } from './executor/messages.ts';
 import type { JournalEntry } from './journal-state.ts';
+import { LogMask, openLogMask } from './log-mask.ts';
 import { LogUpload } from './log-upload.ts';
 import { openSecrets, type OpenedSecrets } from './open-secrets.ts';
 import type { Attempt, Standing } from './ports.ts';
@@ -37,7 +38,9 @@ export class ActiveRun {
   readonly #lease: RunLease;
   readonly #upload: LogUpload;
   readonly #progress: ProgressReports;
-  /** The service ends; nothing else does. */
+  /** Of the password, from the sign-in on. */
+  #mask: LogMask | undefined;
+  /** The service ends and nothing else does; or all is over. */
   readonly #closing = new AbortController();
   /** The attempt is to end before it was launched. */
   readonly #withdrawn = new AbortController();
@@ -68,6 +71,7 @@ export class ActiveRun {
       clock,
       log,
       signal: this.#closing.signal,
+      openMask: async () => this.#mask ?? openLogMask(folder.offer, tools.opener, log),
     });
     this.#progress = new ProgressReports(entry, reporter, clock);
     this.done = this.#live();
@@ -130,6 +134,8 @@ export class ActiveRun {
       this.#holdsSlot = false;
       this.#lease.end();
       this.#progress.end();
+      this.#closing.abort();
+      void this.#upload.done.then(() => this.#mask?.wipe());
       await this.#session?.close();
     }
   }
@@ -169,6 +175,8 @@ export class ActiveRun {
     this.#lease.keep();
     const opened = await this.#openSecrets();
     if ('outcome' in opened) return opened.outcome;
+    const { credential } = opened;
+    this.#mask = new LogMask(credential === undefined ? [] : [credential.password]);
     try {
       return await this.#launch(opened);
     } finally {

@@ -1,10 +1,12 @@
 import { createHash } from 'node:crypto';
-import { open } from 'node:fs/promises';
 import type { Clock } from '../base/clock.ts';
 import type { Logger } from '../base/logger.ts';
 import { LOG_CHUNK_BYTES_MAX } from '../jobs/limits.ts';
+import type { LogMask } from './log-mask.ts';
+import { MaskedLog, WithheldLog, type LogSource } from './log-source.ts';
 import { ReportError, type Attempt, type LogAnswer, type RunReporter } from './ports.ts';
 import { pause, retryDelayMs } from './retry.ts';
+import { sizeOf } from './run-folder.ts';
 
 /** A chunk that is not full waits so long for more. */
 const GATHER_MS = 400;
@@ -12,8 +14,9 @@ const GATHER_MS = 400;
 const STUCK_MAX = 5;
 
 /**
- * Brings a growing log file to the control plane, from the start or from wherever that says it is. A log
- * that it does not want, or cannot have, ends the upload and nothing else: `done` never rejects.
+ * Brings a growing log file to the control plane, from the start or from wherever that says it is, without the
+ * secrets of its mask. Where these are not to be had, nothing of it is sent but a line that says so. A log that the
+ * control plane does not want, or cannot have, ends the upload and nothing else: `done` never rejects.
  */
 export class LogUpload {
   readonly #about: Attempt;
@@ -23,6 +26,9 @@ export class LogUpload {
   readonly #clock: Clock;
   readonly #log: Logger;
   readonly #signal: AbortSignal;
+  readonly #openMask: () => Promise<LogMask | undefined>;
+  #mask: LogMask | undefined;
+  #source: LogSource | undefined;
   #offset = 0;
   #isComplete = false;
   #wake: () => void = () => {};
@@ -39,6 +45,11 @@ export class LogUpload {
       readonly clock: Clock;
       readonly log: Logger;
       readonly signal: AbortSignal;
+      /**
+       * Asked once, when there is something in the file; wiped here when all is over. Undefined: what is to be
+       * masked is not known.
+       */
+      readonly openMask: () => Promise<LogMask | undefined>;
     },
   ) {
     const { runId, attempt, fence } = about;
@@ -49,10 +60,13 @@ export class LogUpload {
     this.#clock = options.clock;
     this.#log = options.log;
     this.#signal = options.signal;
+    this.#openMask = options.openMask;
     options.signal.addEventListener('abort', () => this.grown(), { once: true });
-    this.done = this.#run().catch((error: unknown) => {
-      this.#log.error({ ...this.#about, err: error }, 'log upload broke down');
-    });
+    this.done = this.#run()
+      .catch((error: unknown) => {
+        this.#log.error({ ...this.#about, err: error }, 'log upload broke down');
+      })
+      .finally(() => this.#mask?.wipe());
   }
 
   /** There may be more in the file. */
@@ -74,7 +88,7 @@ export class LogUpload {
       // Asked before the file is read: what comes after that is a later turn's.
       const isLast = this.#isComplete;
       this.#isAwake = false;
-      const bytes = await this.#read();
+      const bytes = await this.#read(isLast);
       if (bytes.length === 0) {
         if (isLast) return;
         await this.#sleep();
@@ -84,7 +98,7 @@ export class LogUpload {
         await pause(this.#clock, GATHER_MS, this.#signal);
       }
       try {
-        const answer = await this.#send(await this.#read());
+        const answer = await this.#send(await this.#read(isLast));
         failures = 0;
         stuck = answer.nextOffset > this.#offset ? 0 : stuck + 1;
         this.#offset = answer.nextOffset;
@@ -110,21 +124,21 @@ export class LogUpload {
     return this.#reporter.log({ ...this.#about, offset: this.#offset, sha256, bytes });
   }
 
-  async #read(): Promise<Buffer> {
-    let file;
-    try {
-      file = await open(this.#path, 'r');
-    } catch {
-      // Not written yet.
-      return Buffer.alloc(0);
-    }
-    try {
-      const bytes = Buffer.alloc(this.#chunkBytes);
-      const { bytesRead } = await file.read(bytes, 0, bytes.length, this.#offset);
-      return bytes.subarray(0, bytesRead);
-    } finally {
-      await file.close();
-    }
+  async #read(isComplete: boolean): Promise<Buffer> {
+    this.#source ??= await this.#openSource();
+    return this.#source?.read(this.#offset, isComplete) ?? Buffer.alloc(0);
+  }
+
+  /** Undefined: nothing was written yet. */
+  async #openSource(): Promise<LogSource | undefined> {
+    if ((await sizeOf(this.#path)) === 0) return undefined;
+    this.#mask = await this.#openMask();
+    const source =
+      this.#mask === undefined
+        ? new WithheldLog(this.#path)
+        : new MaskedLog(this.#path, this.#chunkBytes, this.#mask);
+    this.#offset = source.startOffset;
+    return source;
   }
 
   #sleep(): Promise<void> {

@@ -2,15 +2,16 @@ import type { Logger } from '../base/logger.ts';
 import { JOB_ERRORS } from '../jobs/error-codes.ts';
 import type { Offer } from '../jobs/messages.ts';
 import { parseAccountName, type AccountName } from './account-name.ts';
-import { failed, INPUT_SECRET, PASSWORD_SECRET, type Outcome } from './executor/messages.ts';
+import { failed, INPUT_SECRET, type Outcome } from './executor/messages.ts';
 import { wipeSecrets, type Secrets } from './executor/frames.ts';
 import { OpeningError, type CredentialOpener, type OpenedCredential } from './ports.ts';
 
 /** What was sealed in an offer, opened. To be wiped as soon as it was used. */
 export interface OpenedSecrets extends Disposable {
+  /** For the sign-in and the mask of the log; no executor is told. */
   readonly credential: OpenedCredential | undefined;
   readonly account: AccountName | undefined;
-  /** The password and the sealed inputs, by the names that executors know. */
+  /** The sealed inputs, by the names that executors know. */
   readonly secrets: Secrets;
 }
 
@@ -36,13 +37,14 @@ export async function openSecrets(
     const hasInputs = Object.keys(offer.sealedInputs).length > 0;
     const inputs = hasInputs ? await opener.openInputs(offer) : {};
     const named = Object.entries(inputs).map(([name, value]) => [`${INPUT_SECRET}${name}`, value]);
-    const secrets: Secrets = {
-      ...(credential === undefined ? {} : { [PASSWORD_SECRET]: credential.password }),
-      ...Object.fromEntries(named),
-    };
+    const secrets: Secrets = Object.fromEntries(named);
     const account =
       credential === undefined ? undefined : parseAccountName(credential.user, credential.domain);
-    return { credential, account, secrets, [Symbol.dispose]: () => wipeSecrets(secrets) };
+    const wipe = (): void => {
+      credential?.password.fill(0);
+      wipeSecrets(secrets);
+    };
+    return { credential, account, secrets, [Symbol.dispose]: wipe };
   } catch (error) {
     credential?.password.fill(0);
     if (error instanceof OpeningError) return refused(error.code, offer, log);

@@ -21,7 +21,7 @@ const recordSchema = v.object({
 
 /**
  * The files of one attempt, all of the service's account alone: `offer.json` (with its envelopes still
- * sealed), `log`, `outcome.json` as the executor leaves it, `end.json` as it is reported.
+ * sealed), `log` as the job wrote it (the password is masked in what is uploaded of it), `outcome.json` as the executor leaves it, `end.json` as it is reported.
  */
 export class RunFolder {
   readonly offer: Offer;
@@ -91,13 +91,8 @@ export class RunFolder {
     }
   }
 
-  async logBytes(): Promise<number> {
-    try {
-      return (await stat(this.logPath)).size;
-    } catch {
-      // Nothing was started yet.
-      return 0;
-    }
+  logBytes(): Promise<number> {
+    return sizeOf(this.logPath);
   }
 
   /** What the executor left; undefined: nothing, or not all of it. */
@@ -133,7 +128,8 @@ function nameOf({ runId, fence }: Pick<Attempt, 'runId' | 'fence'>): string {
   return `run-${runId}.${fence}`;
 }
 
-async function sizeOf(path: string): Promise<number> {
+/** Of a file, in bytes; of one that is not there 0. */
+export async function sizeOf(path: string): Promise<number> {
   try {
     return (await stat(path)).size;
   } catch {

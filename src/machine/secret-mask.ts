@@ -15,23 +15,15 @@ export class SecretMask {
   #masked = 0;
   #wasMasked = false;
 
-  /** Also masks the forms that the secrets have in JSON and in addresses. Shorter than four bytes: not masked. */
+  /** Masks all `formsOf` the secrets. */
   constructor(secrets: readonly Buffer[]) {
-    const forms = secrets.flatMap(secret => {
-      const text = secret.toString('utf8');
-      const written = [JSON.stringify(text).slice(1, -1), encodeURIComponent(text)];
-      return [Buffer.from(secret), ...written.map(form => Buffer.from(form))];
-    });
-    this.#secrets = forms.filter(
-      (form, index) =>
-        form.length >= SECRET_BYTES_MIN && forms.findIndex(one => one.equals(form)) === index,
-    );
+    this.#secrets = formsOf(secrets);
   }
 
   /** What may be shown by now. */
   push(chunk: Uint8Array): Buffer {
     const bytes = Buffer.concat([this.#held, chunk]);
-    return this.#take(bytes, this.#holdFrom(bytes));
+    return this.#take(bytes, unfinishedFrom(this.#secrets, bytes));
   }
 
   /** The rest: nothing will come. */
@@ -58,7 +50,7 @@ export class SecretMask {
       at = to;
     };
     if (maskedTo > 0 && end > 0) cover(0, Math.min(maskedTo, end));
-    for (const [from, to] of this.#found(bytes)) {
+    for (const [from, to] of placesOf(this.#secrets, bytes)) {
       if (from >= end) break;
       maskedTo = Math.max(maskedTo, to);
       if (to > at) cover(Math.max(from, at), Math.min(to, end));
@@ -72,30 +64,49 @@ export class SecretMask {
     this.#masked = Math.max(0, maskedTo - end);
     return out;
   }
+}
 
-  /** Where each secret stands, in the order of the places. */
-  #found(bytes: Buffer): readonly (readonly [from: number, to: number])[] {
-    const found: [number, number][] = [];
-    for (const secret of this.#secrets) {
-      let from = bytes.indexOf(secret);
-      while (from !== -1) {
-        found.push([from, from + secret.length]);
-        from = bytes.indexOf(secret, from + 1);
-      }
-    }
-    return found.toSorted(([one], [other]) => one - other);
-  }
+/**
+ * Copies of the secrets, and of the forms that they have in JSON and in addresses, each once; to be wiped. Those
+ * shorter than four bytes are left out.
+ */
+export function formsOf(secrets: readonly Buffer[]): readonly Buffer[] {
+  const forms = secrets.flatMap(secret => {
+    const text = secret.toString('utf8');
+    const written = [JSON.stringify(text).slice(1, -1), encodeURIComponent(text)];
+    return [Buffer.from(secret), ...written.map(form => Buffer.from(form))];
+  });
+  return forms.filter(
+    (form, index) =>
+      form.length >= SECRET_BYTES_MIN && forms.findIndex(one => one.equals(form)) === index,
+  );
+}
 
-  /** The first place from which on all that is there could be the beginning of a secret. */
-  #holdFrom(bytes: Buffer): number {
-    const longest = Math.max(1, ...this.#secrets.map(({ length }) => length));
-    for (let from = Math.max(0, bytes.length - longest + 1); from < bytes.length; from += 1) {
-      const rest = bytes.subarray(from);
-      const isStart = this.#secrets.some(
-        secret => secret.length > rest.length && secret.subarray(0, rest.length).equals(rest),
-      );
-      if (isStart) return from;
+/** Where each of the forms stands, in the order of the places. */
+export function placesOf(
+  forms: readonly Buffer[],
+  bytes: Buffer,
+): readonly (readonly [from: number, to: number])[] {
+  const found: [number, number][] = [];
+  for (const form of forms) {
+    let from = bytes.indexOf(form);
+    while (from !== -1) {
+      found.push([from, from + form.length]);
+      from = bytes.indexOf(form, from + 1);
     }
-    return bytes.length;
   }
+  return found.toSorted(([one], [other]) => one - other);
+}
+
+/** The first place from which on all that is there could be the beginning of one of the forms. */
+export function unfinishedFrom(forms: readonly Buffer[], bytes: Buffer): number {
+  const longest = Math.max(1, ...forms.map(({ length }) => length));
+  for (let from = Math.max(0, bytes.length - longest + 1); from < bytes.length; from += 1) {
+    const rest = bytes.subarray(from);
+    const isStart = forms.some(
+      form => form.length > rest.length && form.subarray(0, rest.length).equals(rest),
+    );
+    if (isStart) return from;
+  }
+  return bytes.length;
 }

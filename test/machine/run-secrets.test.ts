@@ -1,14 +1,16 @@
-import { readdirSync, readFileSync } from 'node:fs';
+import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { userInfo } from 'node:os';
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 import { expect, test } from 'vitest';
 import type { Offer } from '../../src/jobs/messages.ts';
 import { OpeningError, type CredentialOpener } from '../../src/machine/ports.ts';
 import { SimulatedHost } from '../../src/machine/session-hosts/simulated-host.ts';
 import { controlBench, noOpener, startMachine } from '../support/machine-runs.ts';
+import { someFolder } from '../support/some-folder.ts';
 import { until } from '../support/within.ts';
 
 const PASSWORD = 'Canary-p4ssw0rd/ä';
+const STARS = '*'.repeat(Buffer.byteLength(PASSWORD));
 const INPUT = 'canary-input "5ecret"';
 const ENVELOPE = {
   v: 1,
@@ -61,9 +63,57 @@ test('secrets come to the job by its standard input alone, and to nobody by its 
     expect(everywhere.filter(text => text.includes(secret))).toEqual([]);
   }
   await expect(control.ended(offer.runId)).resolves.toMatchObject({ state: 'Succeeded' });
-  await expect(control.logOf(offer.runId)).resolves.toBe('got {"plain":"x","apiKey":"***"}\n***\n');
+  await expect(control.logOf(offer.runId)).resolves.toBe(
+    `got {"plain":"x","apiKey":"***"}\n${STARS}\n`,
+  );
   expect(secrets.handed.length).toBeGreaterThan(1);
   for (const secret of secrets.handed) expect(secret.every(byte => byte === 0)).toBe(true);
+});
+
+/** Says its password in two halves, the second when the file `go` is there. */
+function tellTale(folder: string): readonly string[] {
+  const script = 'printf "a Canary-p4ss"; until [ -e "$0" ]; do sleep 0.05; done; echo "w0rd/ä b"';
+  return ['/bin/sh', '-c', script, join(folder, 'go')];
+}
+
+test('a password is masked in the log of a run that is taken up again, though it was cut', async () => {
+  using folder = someFolder();
+  const control = await controlBench();
+  const secrets = opener(userInfo().username);
+  await using machine = await startMachine(control, { opener: secrets });
+  const offer = await control.submitted({ command: [...tellTale(folder.path)] }, sealed());
+  await machine.door.offer(offer);
+  const log = () => control.logOf(offer.runId);
+  await until('the first half', async () => (await log()) === 'a ', 20_000);
+  await machine.restart();
+  writeFileSync(join(folder.path, 'go'), '');
+  await expect(control.ended(offer.runId)).resolves.toMatchObject({ state: 'Succeeded' });
+  await expect(log()).resolves.toBe(`a ${STARS} b\n`);
+  await until('the end of the run', () => machine.door.runs().length === 0);
+  for (const secret of secrets.handed) expect(secret.every(byte => byte === 0)).toBe(true);
+});
+
+test('a log whose password cannot be opened any more after a restart is withheld from there on', async () => {
+  using folder = someFolder();
+  const control = await controlBench();
+  const secrets = opener(userInfo().username);
+  let isOpen = true;
+  await using machine = await startMachine(control, {
+    opener: {
+      ...noOpener,
+      open: offer =>
+        isOpen ? secrets.open(offer) : Promise.reject(new OpeningError('CredentialCannotBeOpened')),
+    },
+  });
+  const offer = await control.submitted({ command: [...tellTale(folder.path)] }, sealed());
+  await machine.door.offer(offer);
+  const log = () => control.logOf(offer.runId);
+  await until('the first half', async () => (await log()) === 'a ', 20_000);
+  isOpen = false;
+  await machine.restart();
+  writeFileSync(join(folder.path, 'go'), '');
+  await expect(control.ended(offer.runId)).resolves.toMatchObject({ state: 'Succeeded' });
+  await expect(log()).resolves.toMatch(/^a \n\[halfway\] the rest of the log is withheld: .+\n$/);
 });
 
 test.each(['CredentialCannotBeOpened', 'CredentialContextMismatch', 'KeyIdUnknown'] as const)(
@@ -134,8 +184,11 @@ function processTexts(): readonly string[] {
 }
 
 function fileTexts(folder: string): readonly string[] {
-  return readdirSync(folder, { recursive: true, encoding: 'utf8' }).map(name =>
-    textOf(join(folder, name)),
+  return (
+    readdirSync(folder, { recursive: true, encoding: 'utf8' })
+      // What the job itself writes down.
+      .filter(name => basename(name) !== 'log')
+      .map(name => textOf(join(folder, name)))
   );
 }
 

@@ -23,9 +23,11 @@ export const RECONNECT_MS = 500;
 /** An executor that was never told to go gives up so long after it lost its service. */
 export const IDLE_EXECUTOR_MS = 60_000;
 
-/** Of secrets that are inputs, in front of the input's name; the other name is `password`. */
+/**
+ * In front of the input's name. No other secrets come here: what an executor knows the job can read in its memory, so
+ * it never has the password of its account.
+ */
 export const INPUT_SECRET = 'input:';
-export const PASSWORD_SECRET = 'password';
 
 const count = v.pipe(v.number(), v.safeInteger(), v.minValue(0));
 const json = v.record(v.string(), v.unknown());

@@ -69,8 +69,9 @@ export class OsAccountHost implements SessionHost {
     const line = Buffer.concat([credential.password, Buffer.from('\n')]);
     try {
       const { pid, ended } = await spawnExecutor(
-        // A shell whose language is known, unless the account has one that lets nobody in.
-        ['su', '-s', '/bin/sh', '-c', `exec ${command}`, '-', account.name],
+        // A shell whose language is known, unless the account has one that lets nobody in. Where PAM asked for no
+        // password it is still in the pipe, which goes no further than the shell.
+        ['su', '-s', '/bin/sh', '-c', `exec ${command} </dev/null`, '-', account.name],
         request,
         {
           env: { PATH: SYSTEM_PATH, LC_ALL: 'C' },
