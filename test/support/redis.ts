@@ -25,6 +25,9 @@ export interface TestRedis extends AsyncDisposable {
 
 const EPHEMERAL = ['--save', '', '--appendonly', 'no', '--logfile', ''];
 
+/** It reads what it has kept, on a machine that does other things, too. */
+const START_MS = 30_000;
+
 const running = new Set<ChildProcess>();
 process.once('exit', () => {
   for (const child of running) child.kill('SIGKILL');
@@ -176,7 +179,13 @@ async function run(
     });
     child.once('exit', () => reject(new Error(`redis-server ended:\n${seen.join('\n')}`)));
   });
-  await within('redis-server starts', ready);
+  try {
+    await within('redis-server starts', ready, START_MS);
+  } catch (error) {
+    // Who hears that it has not started has nothing to end it by.
+    child.kill('SIGKILL');
+    throw error;
+  }
   return child;
 }
 
