@@ -21,7 +21,8 @@ const recordSchema = v.object({
 
 /**
  * The files of one attempt, all of the service's account alone: `offer.json` (with its envelopes still
- * sealed), `log` as the job wrote it (the password is masked in what is uploaded of it), `outcome.json` as the executor leaves it, `end.json` as it is reported.
+ * sealed), `log` as the job wrote it (its password is masked when it is uploaded), `outcome.json` as the
+ * executor leaves it, `end.json` as it is reported.
  */
 export class RunFolder {
   readonly offer: Offer;

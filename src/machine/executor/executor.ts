@@ -45,7 +45,7 @@ export class Executor {
   readonly #handover: Handover;
   readonly #clock: Clock;
   #socket: Socket | undefined;
-  /** Of the frame before `go`. */
+  /** The sealed inputs, from the frame before `go`. */
   #secrets: Secrets = {};
   #hasBegun = false;
   #ending: Ending | undefined;
@@ -147,7 +147,9 @@ export class Executor {
         go,
         secrets: this.#secrets,
         folder,
-        log: new JobLog(EXECUTOR_FILES.log, go.limits.logBytes, () => this.#tellOfLog()),
+        log: new JobLog(EXECUTOR_FILES.log, go.limits.logBytes, this.#clock, () =>
+          this.#tellOfLog(),
+        ),
         ending,
         clock: this.#clock,
         onProgress: (report: Extract<FromExecutor, { type: 'progress' }>['report']) =>

@@ -7,7 +7,7 @@ import type { Go, Outcome, ProgressReport } from './messages.ts';
 /** What a job has of the executor around it. */
 export interface JobSurroundings {
   readonly go: Go;
-  /** Wiped by the executor when the job has ended. */
+  /** The sealed inputs. Wiped by the executor when the job has ended. */
   readonly secrets: Secrets;
   /** Of the run alone, mode 0700; removed with all in it when the job has ended. */
   readonly folder: string;

@@ -1,6 +1,15 @@
-import { createHash } from 'node:crypto';
+import { createHash, randomBytes } from 'node:crypto';
 import { once } from 'node:events';
-import { chmodSync, chownSync, mkdirSync, readdirSync, statSync, writeFileSync } from 'node:fs';
+import {
+  chmodSync,
+  chownSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  readlinkSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs';
 import { createServer } from 'node:http';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
@@ -10,6 +19,7 @@ import { faultOf, OsAccountHost } from '../../../src/machine/session-hosts/os-ac
 import { makeAccount, requireRoot, type TestAccount } from '../../support/accounts.ts';
 import { startMachineProcess } from '../../support/machine-process.ts';
 import { controlBench, noOpener, startMachine } from '../../support/machine-runs.ts';
+import { SecretSearch, searchMemory } from '../../support/secret-search.ts';
 import { someFolder } from '../../support/some-folder.ts';
 import { until } from '../../support/within.ts';
 
@@ -169,6 +179,67 @@ test('a service that is not root signs in as well, and ends what it may not end 
   expect(processesOfAccount(account.uid)).toEqual([]);
   await machine.kill();
 }, 120_000);
+
+test('no process of the account has the password in its memory, or a way to where it came from', async () => {
+  using account = makeAccount({ password: `${randomBytes(12).toString('hex')} "ä` });
+  using home = someFolder();
+  chmodSync(home.path, 0o711);
+  const control = await controlBench();
+  const machine = await startMachineProcess(
+    {
+      folder: join(home.path, 'jobs'),
+      socketFolder: join(home.path, 's'),
+      instance: 'i1',
+      host: 'os-account',
+      credential: { user: account.name, password: account.password },
+    },
+    control.reporter,
+  );
+  const planted = randomBytes(12).toString('hex');
+  const command = ['/bin/sh', '-c', 'read -r _; echo begun; exec sleep 300'];
+  const offer = await control.submitted({ command }, { ...SEALED, inputs: { planted } });
+  await machine.offer(offer);
+  const log = () => control.logOf(offer.runId);
+  await until('the job', async () => (await log()).includes('begun'), 30_000);
+  const pids = processesOfAccount(account.uid).map(Number);
+  const executors = pids.filter(pid => textOf(pid, 'cmdline').includes('executor'));
+  const jobs = pids.filter(pid => textOf(pid, 'comm') === 'sleep\n');
+  expect([executors.length, jobs.length]).toEqual([1, 1]);
+  const search = new SecretSearch([account.password, planted]);
+  const found = pids.map(pid => searchMemory(pid, search));
+  expect(found.filter(secrets => secrets.has(account.password))).toEqual([]);
+  // The search finds what is there.
+  const [executor = 0] = executors;
+  expect(found[pids.indexOf(executor)]?.has(planted)).toBe(true);
+  expect(searchMemory(machine.pid, search).has(account.password)).toBe(true);
+  const launcher = childrenOf(machine.pid).find(pid => textOf(pid, 'comm') === 'su\n') ?? 0;
+  const pipe = readlinkSync(`/proc/${launcher}/fd/0`);
+  expect(pipe).toMatch(/^(?:socket|pipe):/);
+  expect(pids.flatMap(filesOf)).not.toContain(pipe);
+  expect(filesOf(executor)[0]).toBe('/dev/null');
+  for (const pid of jobs) {
+    expect(filesOf(pid).filter(file => !/^(?:socket|pipe):/.test(file))).toEqual([]);
+    process.kill(pid, 'SIGKILL');
+  }
+  await control.ended(offer.runId, 30_000);
+  await machine.kill();
+}, 90_000);
+
+function textOf(pid: number, file: string): string {
+  return readFileSync(`/proc/${pid}/${file}`, 'latin1');
+}
+
+function childrenOf(pid: number): readonly number[] {
+  return textOf(pid, `task/${pid}/children`).trim().split(' ').map(Number);
+}
+
+/** What it has open, by their numbers. */
+function filesOf(pid: number): readonly string[] {
+  const numbers = readdirSync(`/proc/${pid}/fd`).map(Number);
+  return numbers
+    .toSorted((one, other) => one - other)
+    .map(number => readlinkSync(`/proc/${pid}/fd/${number}`));
+}
 
 function processesOfAccount(uid: number): readonly string[] {
   return readdirSync('/proc').filter(
