@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { chromium, type Browser, type Page, type Request } from 'playwright-core';
 import { build } from 'vite';
 import { RestCaller } from './relay-machine.ts';
-import { startRelay, type TestRelay } from './relay.ts';
+import { startRelay, type RelayOptions, type TestRelay } from './relay.ts';
 import { someFolder } from './some-folder.ts';
 
 export const PORTAL_TOKEN = 'hwt_token-of-the-first-administrator-of-tests';
@@ -22,7 +22,7 @@ export interface PortalServer extends AsyncDisposable {
   readonly url: string;
 }
 
-export async function startPortal(): Promise<PortalServer> {
+export async function startPortal(options: RelayOptions = {}): Promise<PortalServer> {
   const folder = someFolder();
   await build({
     configFile: join(import.meta.dirname, '../../src/portal/vite.config.ts'),
@@ -30,7 +30,7 @@ export async function startPortal(): Promise<PortalServer> {
     build: { outDir: folder.path, emptyOutDir: true },
   });
   const relay = await startRelay(
-    { dispatch: true, apiToken: PORTAL_TOKEN },
+    { dispatch: true, apiToken: PORTAL_TOKEN, ...options },
     { portalFolder: folder.path },
   );
   const admin = new RestCaller(relay.httpUrl, PORTAL_TOKEN);
