@@ -25,6 +25,9 @@ const TEST_PROGRAMS = {
   openssl: 'openssl',
   curl: 'curl',
   chromium: 'chromium',
+  ip: 'iproute2',
+  systemctl: 'systemd',
+  useradd: 'passwd',
 };
 /** Debian's daemons live there, and the PATH of people who are not root leaves it out. */
 const SEARCH_PATH = `${process.env.PATH ?? ''}:/usr/local/sbin:/usr/sbin:/sbin`;
