@@ -102,7 +102,8 @@ export class MortalOnes {
   async #revive(one: Mortal): Promise<void> {
     let failures = 0;
     while (!one.isRunning) {
-      await sleep(below(this.#random, DEAD_MS_MAX));
+      // As a supervisor does at once, or somebody later.
+      if (this.#random() < 0.5) await sleep(below(this.#random, DEAD_MS_MAX));
       try {
         await one.start();
       } catch (error) {

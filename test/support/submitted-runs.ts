@@ -226,13 +226,15 @@ export function faultsOf(
   const last = diary.find(entry => entry.attempt === attempt);
   const [end] = last?.ends ?? [];
   const isAsWished = state === (exitCode === 0 ? 'Succeeded' : 'Failed');
+  // Nobody may start it any more: what was to start it came back when the lease and its grace were over.
+  const neverBegan = last === undefined && (state === 'Lost' || run.code === 'StartInterrupted');
   const hasResult = isAsWished && run.exitCodeSaid === exitCode;
   const checks: Readonly<Record<string, boolean>> = {
     'an attempt ran twice': diary.every(({ starts, ends }) => starts === 1 && ends.length <= 1),
     'it ran more than once': diary.length <= (onLost === 'requeue' ? ATTEMPTS_MAX : 1),
     'it is not over': run.isOver,
     'it has a result without an end': !hasResult || end === exitCode,
-    'its result was lost': wasKilled || (end === exitCode && hasResult),
+    'its result was lost': wasKilled || neverBegan || (end === exitCode && hasResult),
     'it succeeded and did not': state !== 'Succeeded' || (end === 0 && exitCode === 0),
     'its outputs are not those of its end': !hasResult || Object(run.outputs).attempt === attempt,
     'its log is not its own': !hasResult || run.log.includes(`attempt ${attempt}\n`),
