@@ -23,7 +23,7 @@ import { RelayMachineSender } from './server-dispatch-sender.ts';
 import { openDispatchStore } from './server-dispatch-store.ts';
 import { StoreError } from './store/relay-store.ts';
 import { addApiRoutes, type ApiRoutesOptions, type ApiTraffic } from './transports/api-routes.ts';
-import type { PortalGuard } from './transports/portal-guard.ts';
+import { isHostOf, type PortalGuard } from './transports/portal-guard.ts';
 import { addPortalRoutes, loadPortal } from './transports/portal-routes.ts';
 import { VERSION } from './version.ts';
 
@@ -229,7 +229,7 @@ function homeOf({ dispatchNamespace }: Config, namespaces: NamespaceTable): Name
 
 /** Where clients reach it: by the public URL; else by a host of the namespace, or as they have just done. */
 function publicInfoOf(
-  { publicUrl, relaySuffix, publishedAddresses }: Config,
+  { publicUrl, relaySuffix, publishedAddresses, portalHost }: Config,
   namespace: Namespace,
   now: { readonly requestHost: string; readonly publicPort: number },
 ): PublicInfo {
@@ -237,7 +237,15 @@ function publicInfoOf(
   const host = given?.hostname ?? namespace.hosts[0] ?? hostNameOf(now.requestHost);
   const defaultPort = given?.protocol === 'https:' ? 443 : 80;
   const port = given === undefined ? now.publicPort : Number(given.port || defaultPort);
-  return { relaySuffix: relaySuffix ?? host, host, ports: [port], addresses: publishedAddresses };
+  const info = { relaySuffix: relaySuffix ?? host, host, ports: [port] };
+  const addresses = publishedAddresses;
+  const [home] = namespace.hosts;
+  // The server is asked at a host that machines cannot use: it names one, with the port that was good for asking.
+  const sentPort = /:\d+$/.exec(now.requestHost)?.[0] ?? '';
+  const machineHost = given?.host ?? (home === undefined ? undefined : home + sentPort);
+  const isOfPortal = isHostOf(portalHost, now.requestHost);
+  if (!isOfPortal || machineHost === undefined) return { ...info, addresses };
+  return { ...info, addresses, machineHost };
 }
 
 async function makeFirstEnvironment({ environments }: ControlPlane): Promise<void> {

@@ -10,6 +10,8 @@ export interface PublicInfo {
   readonly ports: readonly number[];
   /** Addresses and ranges that must be reachable from machines; empty: those that the host's name has. */
   readonly addresses: readonly string[];
+  /** `host` or `host:port` where machines register, when nothing is relayed at the host that was asked. */
+  readonly machineHost?: string;
 }
 
 /** Asks a machine for a sign of life, through the relay. */

@@ -55,14 +55,16 @@ export const SERVICE_OPERATIONS: readonly Operation[] = [
           host: v.string(),
           ports: v.array(v.pipe(v.number(), v.safeInteger())),
           addresses: v.array(v.string()),
+          machineHost: v.optional(v.string()),
         }),
       },
     ],
     async answer({ publicInfo }, { request }) {
-      const { relaySuffix, host, ports, addresses } = await publicInfo(
+      const { relaySuffix, host, ports, addresses, machineHost } = await publicInfo(
         request.headers.get('host') ?? '',
       );
-      return { status: 200, body: { relaySuffix, host, ports, addresses } };
+      const elsewhere = machineHost === undefined ? {} : { machineHost };
+      return { status: 200, body: { relaySuffix, host, ports, addresses, ...elsewhere } };
     },
   }),
   operation({

@@ -4,13 +4,14 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { dialListener, dialSender } from '../support/azure-clients.ts';
 import { listen } from '../support/http-listener.ts';
-import { send, textOf, type SendOptions } from '../support/http-sender.ts';
+import { send, textOf, type HttpAnswer, type SendOptions } from '../support/http-sender.ts';
 import { dial } from '../support/raw-websocket.ts';
-import { startRelay, type RelayOptions, type TestRelay } from '../support/relay.ts';
+import { NAMESPACE, startRelay, type RelayOptions, type TestRelay } from '../support/relay.ts';
 import { someFolder } from '../support/some-folder.ts';
 
 const PAGE = '<!doctype html><title>Portal</title>';
 const PORTAL = 'portal.example.com';
+const TOKEN = 'a-token-of-more-than-thirty-two-characters';
 const RELAY = 'relay.example.com';
 const ELSEWHERE =
   'This host serves the web portal only: nothing is relayed here, use another host of this relay';
@@ -22,8 +23,7 @@ beforeAll(() => writeFileSync(join(folder.path, 'index.html'), PAGE));
 afterAll(() => folder[Symbol.dispose]());
 
 function startWithPortal(options: RelayOptions = {}): Promise<TestRelay> {
-  const dispatch = { dispatch: true, apiToken: 'a-token-of-more-than-thirty-two-characters' };
-  return startRelay({ ...dispatch, ...options }, { portalFolder: folder.path });
+  return startRelay({ dispatch: true, apiToken: TOKEN, ...options }, { portalFolder: folder.path });
 }
 
 const ask = (relay: TestRelay, host: string, path: string, options: SendOptions = {}) =>
@@ -109,6 +109,39 @@ describe('a host of the portal', () => {
       expect((await ask(relay, RELAY, path)).status).toBe(200);
     },
   );
+});
+
+test('a host of the portal tells machines where they are to register, and no other host does', async () => {
+  const machineHost = async (host: string, options: RelayOptions): Promise<unknown> => {
+    await using relay = await startWithPortal({ portalHost: PORTAL, ...options });
+    const { body } = await ask(relay, host, '/$api/v1/endpoints');
+    return JSON.parse(body.toString()).machineHost;
+  };
+  const publicUrl = `https://${RELAY}:8443`;
+  expect(await machineHost(PORTAL, { publicUrl })).toBe(`${RELAY}:8443`);
+  expect(await machineHost(RELAY, { publicUrl })).toBeUndefined();
+  expect(await machineHost(PORTAL, {})).toBeUndefined();
+});
+
+test('a host of the portal names the host of the namespace for machines, at the port that was asked', async () => {
+  const namespaces = [{ ...NAMESPACE, hosts: [RELAY] }];
+  const options = { dispatch: true, portalHost: PORTAL };
+  await using relay = await startRelay(options, { portalFolder: folder.path, namespaces });
+  for (const port of ['', ':8443']) {
+    // oxlint-disable-next-line no-await-in-loop -- one after the other
+    const { body } = await ask(relay, PORTAL + port, '/$api/v1/endpoints');
+    expect(JSON.parse(body.toString()).machineHost).toBe(RELAY + port);
+  }
+});
+
+test('a cookie opens nothing, whatever it holds: listeners can set some', async () => {
+  await using relay = await startWithPortal();
+  const bearer = `Bearer ${TOKEN}`;
+  const me = (headers: Readonly<Record<string, string>>): Promise<HttpAnswer> =>
+    ask(relay, RELAY, '/$api/v1/me', { headers });
+  const cookie = `halfway.token=${TOKEN}; token=${TOKEN}; authorization=${bearer}`;
+  expect((await me({ cookie })).status).toBe(401);
+  expect((await me({ cookie, authorization: bearer })).status).toBe(200);
 });
 
 test('a host is kept for the portal also where the portal was not built', async () => {

@@ -13,6 +13,7 @@ import {
 // its own, and little where it has not.
 
 const PORTAL_HOST = 'portal.localhost';
+const RELAY_URL = 'http://relay.test:8443';
 
 let browser: Browser;
 
@@ -109,7 +110,7 @@ describe('with a host for the portal, a relayed page', () => {
   let bait: string;
 
   beforeAll(async () => {
-    const started = await startPortal({ portalHost: PORTAL_HOST });
+    const started = await startPortal({ portalHost: PORTAL_HOST, publicUrl: RELAY_URL });
     portal = { ...started, url: `http://${PORTAL_HOST}:${started.relay.port}/$portal/` };
     bait = `http://localhost:${portal.relay.port}/open/page`;
     listener = await listenWithPages(portal);
@@ -144,6 +145,16 @@ describe('with a host for the portal, a relayed page', () => {
     expect(opened).toEqual({ title: 'Halfway', hasOpener: false, isHeld: false });
     await page.goto(portal.url);
     expect(await page.evaluate('navigator.serviceWorker.controller')).toBe(null);
+  });
+
+  test('is at the host at which machines register by the command that the portal shows', async () => {
+    await using visited = await signedIn(browser, portal, '#/dev/codes');
+    const { page } = visited;
+    await page.getByRole('button', { name: 'Create a code' }).click();
+    await page.getByLabel('Name').fill('Room 7');
+    await page.getByRole('button', { name: 'Create code' }).click();
+    const command = await page.getByLabel('command to register').first().textContent();
+    expect(command).toContain(`--endpoint ${RELAY_URL} --environment dev`);
   });
 
   test('is not at the host of the portal, nor the portal at its host', async () => {

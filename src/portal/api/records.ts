@@ -20,6 +20,12 @@ const shared = {
   createdBy: maybeText,
 };
 
+/** Where the server is reached. */
+export const endpointsSchema = v.object({
+  /** `host[:port]` for machines; absent: where this page is. */
+  machineHost: maybeText,
+});
+
 export function listOf<Value>(item: v.GenericSchema<unknown, Value>) {
   return v.object({ items: v.array(item), next: v.optional(v.union([text, count])) });
 }

@@ -1,5 +1,11 @@
 import { useState } from 'preact/hooks';
-import { codeSchema, listOf, newCodeSchema, type ActivationCode } from '../api/records.ts';
+import {
+  codeSchema,
+  endpointsSchema,
+  listOf,
+  newCodeSchema,
+  type ActivationCode,
+} from '../api/records.ts';
 import { usePlace } from '../place.ts';
 import { Confirm, DialogButton } from '../ui/confirm.tsx';
 import { Dialog } from '../ui/dialog.tsx';
@@ -104,14 +110,17 @@ function Withdraw({
 
 function CreateCode(props: { readonly onCreated: () => void; readonly onClose: () => void }) {
   const { api, path, environment, directory } = usePlace();
-  const [code, setCode] = useState<string>();
-  if (code !== undefined) {
+  const [made, setMade] = useState<{ code: string; machineHost: string | undefined }>();
+  if (made !== undefined) {
     return (
       <Dialog title="The code" onClose={props.onClose}>
         <p>This is the only time it is shown.</p>
-        <Copyable text={code} label="activation code" />
+        <Copyable text={made.code} label="activation code" />
         <p>On the computer run this, and give it the code when it asks:</p>
-        <Copyable text={registerCommand(environment)} label="command to register" />
+        <Copyable
+          text={registerCommand(environment, made.machineHost)}
+          label="command to register"
+        />
         <div class="buttons">
           <button type="button" class="primary" onClick={props.onClose}>
             Done
@@ -128,7 +137,9 @@ function CreateCode(props: { readonly onCreated: () => void; readonly onClose: (
         onCancel={props.onClose}
         onSubmit={async values => {
           const hours = numberOf(values, 'expiresInSeconds') ?? HOURS_DEFAULT;
-          const made = await api.change(newCodeSchema, 'POST', `${path}/activation-codes`, {
+          // Before there is a code, which could not be shown again.
+          const { machineHost } = await api.get(endpointsSchema, '/endpoints');
+          const { code } = await api.change(newCodeSchema, 'POST', `${path}/activation-codes`, {
             body: {
               name: textOf(values, 'name') ?? '',
               uses: numberOf(values, 'uses'),
@@ -136,7 +147,7 @@ function CreateCode(props: { readonly onCreated: () => void; readonly onClose: (
               groupId: textOf(values, 'groupId'),
             },
           });
-          setCode(made.code);
+          setMade({ code, machineHost });
           props.onCreated();
         }}
       >
