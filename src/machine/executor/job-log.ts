@@ -118,8 +118,10 @@ export class JobLog {
   }
 }
 
-/** As many whole lines as there is room for: a cut line might show half of a password. */
+/** As many whole lines as there is room for, as a cut one might show half of a password; of an endless line a part. */
 function fitting(bytes: Buffer, room: number): Buffer {
-  if (bytes.length <= room) return bytes;
-  return bytes.subarray(0, room === 0 ? 0 : bytes.lastIndexOf(NEWLINE, room - 1) + 1);
+  const part = bytes.subarray(0, room);
+  const linesEnd = part.lastIndexOf(NEWLINE) + 1;
+  const isCut = part.length < bytes.length && linesEnd > 0;
+  return isCut ? part.subarray(0, linesEnd) : part;
 }
