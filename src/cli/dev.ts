@@ -145,7 +145,8 @@ ${config.dispatch ? dispatchWelcome(what) : ''}  Status page
 
 /** Job dispatch from nothing to a log: this computer is the machine, and nobody's password is needed. */
 function dispatchWelcome({ config, port, invocation, bold }: Started): string {
-  const url = `${config.tlsCert === undefined ? 'http' : 'https'}://localhost:${port}`;
+  const scheme = config.tlsCert === undefined ? 'http' : 'https';
+  const url = `${scheme}://localhost:${port}`;
   return `  Job dispatch: programs run on other computers, which take them from here
     export HALFWAY_ENDPOINT='${url}'
     export HALFWAY_API_TOKEN='${config.apiToken ?? ''}'
@@ -155,7 +156,7 @@ function dispatchWelcome({ config, port, invocation, bold }: Started): string {
     ${bold(`${invocation} connection create here --machine desk --signed-in`)}
     ${bold(`${invocation} run start --connection here --mode attended --follow -- echo hello`)}
   In a browser, with the same token
-    ${url}/$portal/
+    ${scheme}://${config.portalHost[0] ?? 'localhost'}:${port}/$portal/
 
 `;
 }

@@ -157,6 +157,13 @@ describe('halfway dev', () => {
     expect(await asked.json()).toMatchObject({ items: [{ id: 'default' }] });
   });
 
+  test('prints where the portal is when that has a host of its own', async () => {
+    await using server = runCommand(['dev', '--portal-host', 'portal.localhost', ...ANY_PORTS]);
+    const { port } = await listening(server);
+    await server.saw(`http://portal.localhost:${port}/$portal/`);
+    expect(server.out()).toContain(`HALFWAY_ENDPOINT='http://localhost:${port}'`);
+  });
+
   test('says nothing of job dispatch where that is off, and serves nothing of it', async () => {
     await using server = runCommand(['dev', '--no-dispatch', ...ANY_PORTS]);
     const { port } = await listening(server);
