@@ -20,6 +20,9 @@ const SINGLE_SUITES: Readonly<Record<string, string>> = {
 /** Long polling has its own suites, with sessions that belong to one process. */
 const POLL = /^poll-/;
 
+/** They start processes or serve a folder of their own; cluster-e2e/dispatch and dispatch-kills have nodes. */
+const DISPATCH = /^(?:dispatch|machine-faults|portal-host)/;
+
 /** Beside some suites: what needs a connection without a balancer, or looks at what one process counts. */
 const DIRECT = /-direct$/;
 
@@ -27,7 +30,13 @@ const DIRECT = /-direct$/;
 function clusterSuites(): readonly string[] {
   return readdirSync(E2E)
     .map(file => file.replace(/\.test\.ts$/, ''))
-    .filter(name => !DIRECT.test(name) && !POLL.test(name) && SINGLE_SUITES[name] === undefined)
+    .filter(
+      name =>
+        !DIRECT.test(name) &&
+        !POLL.test(name) &&
+        !DISPATCH.test(name) &&
+        SINGLE_SUITES[name] === undefined,
+    )
     .toSorted();
 }
 
