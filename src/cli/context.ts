@@ -48,6 +48,11 @@ export async function writeLine(terminal: Terminal, line: string): Promise<void>
   await write(terminal, `${line}\n`);
 }
 
+/** For programs: indented, so that people can read it too. */
+export async function printJson(value: unknown, { stdout }: CommandContext): Promise<void> {
+  await writeLine(stdout, JSON.stringify(value, undefined, 2));
+}
+
 export async function write(terminal: Terminal, chunk: string | Uint8Array): Promise<void> {
   if (terminal.write(chunk)) return;
   await new Promise<void>(resolve => {

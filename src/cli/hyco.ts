@@ -8,7 +8,7 @@ import {
   type AdminOptions,
 } from './admin-client.ts';
 import { usageError } from './command-error.ts';
-import { writeLine, type CommandContext } from './context.ts';
+import { printJson, writeLine, type CommandContext } from './context.ts';
 
 export interface HycoSettings extends AdminOptions {
   readonly requiresClientAuthorization?: string;
@@ -105,10 +105,6 @@ export async function runHycoDelete(
 /** Path of a hybrid connection below its namespace. */
 export function hycoPath(name: string): string {
   return `/hybridConnections/${encodeURIComponent(name)}`;
-}
-
-export async function printJson(value: unknown, { stdout }: CommandContext): Promise<void> {
-  await writeLine(stdout, JSON.stringify(value, undefined, 2));
 }
 
 function settingsIn({ requiresClientAuthorization, userMetadata }: HycoSettings): object {

@@ -9,8 +9,8 @@ import {
   type AdminOptions,
 } from './admin-client.ts';
 import { messageOf, usageError } from './command-error.ts';
-import { readAll, writeLine, type CommandContext } from './context.ts';
-import { hycoPath, printJson } from './hyco.ts';
+import { printJson, readAll, writeLine, type CommandContext } from './context.ts';
+import { hycoPath } from './hyco.ts';
 
 export interface KeysOptions extends AdminOptions {
   /** The hybrid connection whose rule it is; without it the namespace's. */

@@ -180,7 +180,7 @@ test('challenges and assertions are forgotten when their time is over', async ()
   await retention.sweep();
   await expect(takeOnce(repository, about)).rejects.toMatchObject({ code: 'TokenInvalid' });
   await takeOnce(repository, { ...about, machineId: 'm2' });
-  await expect(repository.get(CHALLENGE, 'x')).resolves.toBeDefined();
+  await expect(repository.get(CHALLENGE, 'x')).resolves.toMatchObject({ value: { id: 'x' } });
   clock.advance(1_001);
   await retention.sweep();
   await expect(repository.get(CHALLENGE, 'x')).resolves.toBeUndefined();

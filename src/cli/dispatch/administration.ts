@@ -1,12 +1,12 @@
 import { usageError } from '../command-error.ts';
-import { writeLine, type CommandContext } from '../context.ts';
+import { printJson, writeLine, type CommandContext } from '../context.ts';
 import type { ApiOptions } from './api-options.ts';
 import { withDispatch } from './open-dispatch.ts';
 import { findRecord, idOf } from './find-record.ts';
 import { pairsIn } from './run-inputs.ts';
 import { countOf, defined, secondsOf } from './run-start.ts';
 import { checkPrincipal } from './shared-records.ts';
-import { momentAt, momentText, plain, printJson, printRecord, printTable } from './show.ts';
+import { momentAt, momentText, plain, printRecord, printTable } from './show.ts';
 
 // Environments, users, tokens, activation codes and the audit log.
 

@@ -1,7 +1,7 @@
 import { readAnswer } from '../../dispatch-client/record-collection.ts';
 import { outcomePageSchema, triggerSchema } from '../../dispatch-client/representations.ts';
 import { usageError } from '../command-error.ts';
-import { writeLine, type CommandContext } from '../context.ts';
+import { printJson, writeLine, type CommandContext } from '../context.ts';
 import type { ApiOptions } from './api-options.ts';
 import { withDispatch } from './open-dispatch.ts';
 import { findRecord, namesOf } from './find-record.ts';
@@ -14,7 +14,7 @@ import {
   type RunRequestOptions,
 } from './run-start.ts';
 import { changeRecord, switchOf } from './shared-records.ts';
-import { momentText, plain, printJson, printRecord, printTable } from './show.ts';
+import { momentText, plain, printRecord, printTable } from './show.ts';
 
 // What starts runs by itself: schedules and webhook triggers.
 

@@ -10,7 +10,7 @@ import {
 } from '../../dispatch-client/representations.ts';
 import { accountOf, sealCredentials, type TargetKey } from '../../dispatch-client/sealing.ts';
 import { EXIT, usageError, type ExitCode } from '../command-error.ts';
-import { writeLine, type CommandContext } from '../context.ts';
+import { printJson, writeLine, type CommandContext } from '../context.ts';
 import { readSecret } from '../secret-input.ts';
 import type { ApiOptions } from './api-options.ts';
 import { withDispatch } from './open-dispatch.ts';
@@ -23,7 +23,7 @@ import {
 } from './find-record.ts';
 import { followRun, faultText } from './run-follow.ts';
 import { defined } from './run-start.ts';
-import { plain, printJson, printRecord, printTable } from './show.ts';
+import { plain, printRecord, printTable } from './show.ts';
 import { trustedKey, type TrustOptions } from './trusted-key.ts';
 
 /** What a connection signs in with. */

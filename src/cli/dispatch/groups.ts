@@ -1,13 +1,13 @@
 import { readAnswer } from '../../dispatch-client/record-collection.ts';
 import { runPageSchema } from '../../dispatch-client/representations.ts';
-import { writeLine, type CommandContext } from '../context.ts';
+import { printJson, writeLine, type CommandContext } from '../context.ts';
 import type { ApiOptions } from './api-options.ts';
 import { withDispatch } from './open-dispatch.ts';
 import { findRecord, findTarget } from './find-record.ts';
 import { countOf, defined } from './run-start.ts';
 import { printRuns } from './runs.ts';
 import { changeRecord, switchOf } from './shared-records.ts';
-import { plain, printJson, printRecord, printTable } from './show.ts';
+import { plain, printRecord, printTable } from './show.ts';
 
 export interface GroupSettings extends ApiOptions {
   readonly description?: string;

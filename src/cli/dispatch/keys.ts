@@ -1,10 +1,10 @@
 import { readAnswer } from '../../dispatch-client/record-collection.ts';
 import { resealedSchema } from '../../dispatch-client/representations.ts';
-import { writeLine, type CommandContext } from '../context.ts';
+import { printJson, writeLine, type CommandContext } from '../context.ts';
 import type { ApiOptions } from './api-options.ts';
 import { findRecord } from './find-record.ts';
 import { withDispatch } from './open-dispatch.ts';
-import { plain, printJson } from './show.ts';
+import { plain } from './show.ts';
 
 export interface PromoteOptions extends ApiOptions {
   readonly suspendRest?: boolean;

@@ -1,11 +1,11 @@
-import { writeLine, type CommandContext } from '../context.ts';
+import { printJson, writeLine, type CommandContext } from '../context.ts';
 import type { ApiOptions } from './api-options.ts';
 import { withDispatch } from './open-dispatch.ts';
 import { findRecord, namesOf } from './find-record.ts';
 import { pairsIn } from './run-inputs.ts';
 import { countOf, defined } from './run-start.ts';
 import { changeRecord, switchOf } from './shared-records.ts';
-import { plain, momentText, printJson, printRecord, printTable } from './show.ts';
+import { plain, momentText, printRecord, printTable } from './show.ts';
 
 export interface MachineSetOptions extends ApiOptions {
   readonly name?: string;

@@ -3,7 +3,7 @@ import { basename } from 'node:path';
 import type { DispatchClient } from '../../dispatch-client/dispatch-client.ts';
 import type { ConnectionView } from '../../dispatch-client/representations.ts';
 import { EXIT, usageError, type ExitCode } from '../command-error.ts';
-import { writeLine, type CommandContext } from '../context.ts';
+import { printJson, writeLine, type CommandContext } from '../context.ts';
 import { parseDuration } from '../duration.ts';
 import { withDispatch } from './open-dispatch.ts';
 import { findRecord } from './find-record.ts';
@@ -16,7 +16,7 @@ import {
   secretInputs,
   type InputOptions,
 } from './run-inputs.ts';
-import { printJson } from './show.ts';
+
 import { trustedKey, type TrustOptions } from './trusted-key.ts';
 
 /** What a run is to be, without what is secret. */

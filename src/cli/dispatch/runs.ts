@@ -1,4 +1,4 @@
-import { writeLine, write, type CommandContext } from '../context.ts';
+import { printJson, write, writeLine, type CommandContext } from '../context.ts';
 import { EXIT, usageError, type ExitCode } from '../command-error.ts';
 import { fieldAt } from '../admin-client.ts';
 import type { DispatchClient } from '../../dispatch-client/dispatch-client.ts';
@@ -8,7 +8,7 @@ import { withDispatch } from './open-dispatch.ts';
 import { findRecord, findTarget, idOf, namesOf, type TargetOptions } from './find-record.ts';
 import { eventText, followRun, outcomeOf, writeLog } from './run-follow.ts';
 import { countOf } from './run-start.ts';
-import { membersText, momentAt, momentText, plain, printJson, printTable } from './show.ts';
+import { membersText, momentAt, momentText, plain, printTable } from './show.ts';
 
 export interface RunListOptions extends ApiOptions, TargetOptions {
   readonly state?: string;

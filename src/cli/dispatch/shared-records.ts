@@ -1,11 +1,11 @@
 import type { DispatchClient } from '../../dispatch-client/dispatch-client.ts';
 import type { RecordCollection } from '../../dispatch-client/record-collection.ts';
 import { usageError } from '../command-error.ts';
-import { writeLine, type CommandContext } from '../context.ts';
+import { printJson, writeLine, type CommandContext } from '../context.ts';
 import type { ApiOptions } from './api-options.ts';
 import { withDispatch } from './open-dispatch.ts';
 import { findRecord } from './find-record.ts';
-import { plain, printJson, printRecord } from './show.ts';
+import { plain, printRecord } from './show.ts';
 
 // What machines, groups, connections, schedules and triggers have in common.
 

@@ -1,14 +1,10 @@
 import { fieldAt, tableOf } from '../admin-client.ts';
-import { write, writeLine, type CommandContext } from '../context.ts';
+import { printJson, write, writeLine, type CommandContext } from '../context.ts';
 import type { ApiOptions } from './api-options.ts';
 
 /** A line for people, of values that others chose: nothing in it steers the terminal. */
 export function plain(text: string): string {
   return text.replaceAll(/\p{Cc}+/gu, ' ');
-}
-
-export async function printJson(value: unknown, { stdout }: CommandContext): Promise<void> {
-  await writeLine(stdout, JSON.stringify(value, undefined, 2));
 }
 
 /** A table with a head, or `none` on standard error. */

@@ -64,7 +64,7 @@ export async function runMachineRegister(
     );
     // A service that runs as what this machine was ends, to be started anew.
     await askService(folder, 'reload', clock).catch(() => undefined);
-    return { ...made, isOfService: folder.path === SERVICE_STATE };
+    return { ...made, isOfService: folder.path === SERVICE_STATE, state: options.state };
   });
   if (options.json === true) {
     const { record, fingerprint, groupId, replaced } = registered;
@@ -77,13 +77,14 @@ export async function runMachineRegister(
 }
 
 function linesOf(
-  made: RegisteredMachine & { readonly isOfService: boolean },
+  made: RegisteredMachine & { readonly isOfService: boolean; readonly state: string | undefined },
   { invocation }: CommandContext,
 ): readonly string[] {
-  const { record, fingerprint, groupId, replaced, isOfService } = made;
+  const { record, fingerprint, groupId, replaced, isOfService, state } = made;
+  const place = state === undefined ? '' : ` --state ${state}`;
   const start = isOfService
     ? 'sudo systemctl restart halfway-machine'
-    : `${invocation} machine run`;
+    : `${invocation} machine run${place}`;
   return [
     `registered  ${record.name}`,
     `machine     ${record.machineId} in ${record.environment}`,
@@ -92,7 +93,9 @@ function linesOf(
     ...(replaced === undefined
       ? []
       : [`replaced    ${replaced}, whose connections are gone: enter their credentials again`]),
-    ...(groupId === undefined ? [] : [`may join    ${invocation} machine join-group ${groupId}`]),
+    ...(groupId === undefined
+      ? []
+      : [`may join    ${invocation} machine join-group ${groupId}${place}`]),
     `start it    ${start}`,
   ];
 }

@@ -1,20 +1,15 @@
 import { useState } from 'preact/hooks';
 import { scheduleSchema, type Schedule } from '../api/automation-records.ts';
-import { listOf } from '../api/records.ts';
 import { connectionName, newId, usePlace } from '../place.ts';
 import { href } from '../route.ts';
 import { durationText } from '../times.ts';
-import { DialogButton } from '../ui/confirm.tsx';
 import { Dialog } from '../ui/dialog.tsx';
 import { NumberField, numberOf, Select, TextField, textOf } from '../ui/fields.tsx';
 import { Form } from '../ui/form.tsx';
-import { useLive } from '../ui/live.ts';
-import { Ago, Empty, notify, PageHead } from '../ui/parts.tsx';
-import { LiveNote } from '../ui/problem-box.tsx';
+import { Ago, notify } from '../ui/parts.tsx';
 import { Table } from '../ui/table.tsx';
-import { DeleteAutomation, EnabledSwitch } from './automation.tsx';
+import { AutomationPage, DeleteAutomation, EnabledSwitch } from './automation.tsx';
 import { JobFields, jobOf } from './job-fields.tsx';
-import { NoConnection } from './no-connection.tsx';
 import { limitsOf, RunLimits } from './run-limits.tsx';
 
 const MINUTE_SECONDS = 60;
@@ -27,33 +22,16 @@ const OUTCOMES: Readonly<Record<string, string>> = {
 
 /** Runs that are started by the time. */
 export function SchedulesPage() {
-  const { api, path, directory } = usePlace();
-  const { value, problem, reload } = useLive('schedules', signal =>
-    api.get(listOf(scheduleSchema), `${path}/schedules`, { query: { limit: 200 }, signal }),
-  );
-  const isPossible = directory.connections.size > 0;
   return (
-    <>
-      <PageHead title="Schedules">
-        {isPossible && (
-          <DialogButton
-            label="Create a schedule"
-            class="primary"
-            dialog={close => <CreateSchedule onCreated={reload} onClose={close} />}
-          />
-        )}
-      </PageHead>
-      <LiveNote value={value} problem={problem} />
-      {directory.isLoaded && !isPossible && <NoConnection />}
-      {value?.items.length === 0 && isPossible && (
-        <Empty title="There is no schedule here">
-          <p>A schedule starts a run at times that you set, with the rights of whoever set it.</p>
-        </Empty>
-      )}
-      {value !== undefined && value.items.length > 0 && (
-        <ScheduleTable rows={value.items} onChanged={reload} />
-      )}
-    </>
+    <AutomationPage
+      kind="schedules"
+      schema={scheduleSchema}
+      title="Schedules"
+      one="a schedule"
+      explanation="A schedule starts a run at times that you set, with the rights of whoever set it."
+      create={(reload, close) => <CreateSchedule onCreated={reload} onClose={close} />}
+      table={(rows, reload) => <ScheduleTable rows={rows} onChanged={reload} />}
+    />
   );
 }
 

@@ -1,19 +1,15 @@
 import { useState } from 'preact/hooks';
 import { newTriggerSchema, triggerSchema, type Trigger } from '../api/automation-records.ts';
-import { listOf } from '../api/records.ts';
 import { connectionName, newId, usePlace } from '../place.ts';
 import { DialogButton } from '../ui/confirm.tsx';
 import { Dialog } from '../ui/dialog.tsx';
 import { NumberField, numberOf, TextField, textOf } from '../ui/fields.tsx';
 import { Form } from '../ui/form.tsx';
-import { useLive } from '../ui/live.ts';
-import { Copyable, Empty, PageHead } from '../ui/parts.tsx';
-import { LiveNote } from '../ui/problem-box.tsx';
+import { Copyable } from '../ui/parts.tsx';
 import { Table } from '../ui/table.tsx';
-import { DeleteAutomation, EnabledSwitch } from './automation.tsx';
+import { AutomationPage, DeleteAutomation, EnabledSwitch } from './automation.tsx';
 import { JobFields, jobOf } from './job-fields.tsx';
 import { hookUrl } from './machine-commands.ts';
-import { NoConnection } from './no-connection.tsx';
 import { limitsOf, RunLimits } from './run-limits.tsx';
 
 const PER_MINUTE_DEFAULT = 60;
@@ -21,36 +17,16 @@ const PER_MINUTE_MAX = 600;
 
 /** Runs that a signed request from elsewhere starts. */
 export function TriggersPage() {
-  const { api, path, directory } = usePlace();
-  const { value, problem, reload } = useLive('triggers', signal =>
-    api.get(listOf(triggerSchema), `${path}/triggers`, { query: { limit: 200 }, signal }),
-  );
-  const isPossible = directory.connections.size > 0;
   return (
-    <>
-      <PageHead title="Webhooks">
-        {isPossible && (
-          <DialogButton
-            label="Create a webhook"
-            class="primary"
-            dialog={close => <CreateTrigger onCreated={reload} onClose={close} />}
-          />
-        )}
-      </PageHead>
-      <LiveNote value={value} problem={problem} />
-      {directory.isLoaded && !isPossible && <NoConnection />}
-      {value?.items.length === 0 && isPossible && (
-        <Empty title="There is no webhook here">
-          <p>
-            A webhook is an address that other programs post to, signed with a secret, to start a
-            run.
-          </p>
-        </Empty>
-      )}
-      {value !== undefined && value.items.length > 0 && (
-        <TriggerTable rows={value.items} onChanged={reload} />
-      )}
-    </>
+    <AutomationPage
+      kind="triggers"
+      schema={triggerSchema}
+      title="Webhooks"
+      one="a webhook"
+      explanation="A webhook is an address that other programs post to, signed with a secret, to start a run."
+      create={(reload, close) => <CreateTrigger onCreated={reload} onClose={close} />}
+      table={(rows, reload) => <TriggerTable rows={rows} onChanged={reload} />}
+    />
   );
 }
 
